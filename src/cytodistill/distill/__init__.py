@@ -1,0 +1,25 @@
+"""Distillation methods. Importing this package registers those that come with it; a further one registers itself
+wherever it is defined, with ``@register("name")``."""
+
+from cytodistill.distill import kd, self_distillation, supervised  # noqa: F401 (registers)
+from cytodistill.distill.method import (
+    Batch,
+    CrossEntropy,
+    Method,
+    build_method,
+    method_class,
+    method_names,
+    method_settings,
+    register,
+)
+
+__all__ = [
+    "Batch",
+    "CrossEntropy",
+    "Method",
+    "build_method",
+    "method_class",
+    "method_names",
+    "method_settings",
+    "register",
+]

@@ -1,0 +1,146 @@
+"""Method: what a training step minimises. One method a file, registered by name, its settings a frozen dataclass.
+
+A method is called as ``method(outputs, batch) -> {"loss": …, named parts…}``. What it needs from the loop it declares
+in ``needs``; the loop serves needs and knows no method by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cytodistill.errors import CytodistillError
+from cytodistill.models.outputs import ExitOutputs
+
+KNOWN_NEEDS = frozenset({"teacher"})
+
+
+@dataclass
+class Batch:
+    """One step's images and what goes with them.
+
+    ``images`` (B, 3, S, S) normalised; ``labels`` (B,) codes; ``index`` (B,) rows of the cell table; ``teacher`` the
+    frozen teacher's answer to these very images (None in teacher-free training).
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    teacher: ExitOutputs | None = None
+
+
+class CrossEntropy:
+    """Cross-entropy, eq. 1, with the recipe's label smoothing and class weights: mean over the batch of w_y · CE.
+
+    The mean divides by the number of cells, not by the sum of their weights, so that a batch counts the same however it
+    is divided among ranks; the weights average 1 over the training cells.
+    """
+
+    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
+        if self.class_weights is not None:
+            losses = losses * self.class_weights.to(losses.device)[labels]
+        return losses.mean()
+
+
+class Method(nn.Module):
+    """Base of the methods; a subclass sets ``Settings`` and ``needs`` and defines ``forward``.
+
+    It is a module so that what it trains beside the student (adapters, regressors) is optimised, checkpointed and
+    synchronised with it, and left out of the saved model.
+
+    Args:
+        settings: this method's own, validated.
+        cross_entropy: the recipe's, with its class weights.
+        feature_widths: D of each exit's features, shallow → deep.
+    """
+
+    Settings: ClassVar[type]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What the loop must serve."""
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """What it takes where there is some, and does without where there is none."""
+
+    def __init__(self, settings: Any, cross_entropy: CrossEntropy, feature_widths: list[int]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.cross_entropy = cross_entropy
+        self.feature_widths = feature_widths
+
+    def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Named parts, already weighted, that sum to "loss"; scalars, means over the batch."""
+        raise NotImplementedError
+
+
+_REGISTRY: dict[str, type[Method]] = {}
+
+
+def register(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator that makes a method known under ``name``; a name that is taken is an error."""
+
+    def add(method: type[Method]) -> type[Method]:
+        if name in _REGISTRY:
+            raise CytodistillError(f"method {name!r} is registered already, by {_REGISTRY[name].__module__}")
+        if unknown := (method.needs | method.uses) - KNOWN_NEEDS:
+            raise CytodistillError(f"method {name!r} needs {sorted(unknown)}; the loop serves {sorted(KNOWN_NEEDS)}")
+        if not dataclasses.is_dataclass(method.Settings):
+            raise CytodistillError(f"method {name!r}: Settings must be a frozen dataclass")
+        _REGISTRY[name] = method
+        return method
+
+    return add
+
+
+def method_names() -> list[str]:
+    """Names of the registered methods."""
+    return sorted(_REGISTRY)
+
+
+def method_class(name: str) -> type[Method]:
+    """Registered class of that name.
+
+    Raises:
+        CytodistillError: there is none.
+    """
+    if name not in _REGISTRY:
+        close = difflib.get_close_matches(name, _REGISTRY, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(method_names())}"
+        raise CytodistillError(f"method.name={name!r}: no such method; {hint}")
+    return _REGISTRY[name]
+
+
+def method_settings(name: str, settings: dict[str, Any]) -> Any:
+    """The method's validated settings.
+
+    Raises:
+        CytodistillError: an unknown setting, a wrong type or a value out of range, by name.
+    """
+    wanted = method_class(name).Settings
+    known = [field.name for field in dataclasses.fields(wanted)]
+    for key in settings:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise CytodistillError(f"method.{key}: {name!r} has no such setting; {hint}")
+    try:
+        return TypeAdapter(wanted).validate_python(settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise CytodistillError(f"method.{where}={problem['input']!r:.60}: {problem['msg'].lower()}") from None
+
+
+def build_method(name: str, settings: dict[str, Any], cross_entropy: CrossEntropy, feature_widths: list[int]) -> Method:
+    """The registered method with its settings, ready to be trained along with the student."""
+    return method_class(name)(method_settings(name, settings), cross_entropy, feature_widths)

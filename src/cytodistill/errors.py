@@ -1,0 +1,12 @@
+"""The one exception type that users see as a single line."""
+
+
+class CytodistillError(Exception):
+    """Bad input or a bad setting: one line that names the file or setting and the mend.
+
+    The command line prints the message alone and exits with code 2; ``--debug`` shows the traceback.
+    Code that raises it has left nothing half-written behind.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

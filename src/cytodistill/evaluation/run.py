@@ -1,0 +1,101 @@
+"""evaluate: a run and a split in, figures of every exit and the ensemble out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cytodistill.data.cache import cached_cells
+from cytodistill.data.sources import read_source
+from cytodistill.data.table import SPLITS, CellTable
+from cytodistill.errors import CytodistillError
+from cytodistill.evaluation.predictions import predictions_frame
+from cytodistill.evaluation.report import metrics_report, write_evaluation
+from cytodistill.infer.predictor import Predictions, load
+from cytodistill.train.log import Silent, Watcher
+from cytodistill.train.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics`` as in metrics.json, ``predictions`` as in predictions.csv, and the files written."""
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    files: list[Path]
+
+
+def evaluate(
+    run: str | Path | Run,
+    source: str | Path | CellTable | None = None,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> Evaluation:
+    """Figures of a finished run on one split of its own cells, or on another source.
+
+    Args:
+        run: run folder.
+        source: cells to evaluate on; by default the run's own manifest. A source without splits counts whole.
+        split: "test", "val", "train" or "all".
+        out: folder for metrics.json, predictions.csv and the confusion pictures; ``run/report`` by default.
+        format: source format, recognised by itself where None.
+        device: "auto", "cpu" or "cuda".
+        watcher: is told of progress.
+
+    Raises:
+        CytodistillError: the run cannot be used, the source cannot be read or has other classes or no such split, or
+            cells without a label.
+    """
+    watcher = watcher or Silent()
+    run = run if isinstance(run, Run) else Run.open(run)
+    if split not in (*SPLITS, "all"):
+        raise CytodistillError(f"--split {split}: choose {', '.join(SPLITS)} or all")
+    predictor = load(run, device)
+    table, rows = _cells(run, source, split, format)
+    chosen = table.with_frame(table.frame.iloc[rows])
+    data = run.recipe.data
+    cells = cached_cells(chosen, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total))
+    answers = predictor.predict_cells(cells, progress=lambda done, total: watcher.step("evaluate", done, total))
+    metrics = _metrics(answers, chosen)
+    metrics |= {"split": split if source is None else "source", "run": run.info["fingerprint"]}
+    predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
+    folder = Path(out) if out is not None else run.path / "report"
+    title = f"{run.path.name}, {split if source is None else Path(str(source)).name} ({len(chosen)} cells)"
+    return Evaluation(metrics, predictions, write_evaluation(folder, metrics, predictions, title))
+
+
+def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:
+    return metrics_report(
+        answers.exit_probabilities, answers.probabilities, table.labels, table.groups, answers.classes
+    )
+
+
+def _cells(run: Run, source: str | Path | CellTable | None, split: str, format: str | None):
+    """Table in the run's class order, and the rows to evaluate."""
+    if source is None:
+        table = run.table()
+    else:
+        table = source if isinstance(source, CellTable) else read_source(source, format, window=run.recipe.data.window)
+        unknown = sorted(set(table.frame["label"]) - set(run.classes) - {""})
+        if unknown:
+            raise CytodistillError(
+                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)})"
+            )
+        table = CellTable(table.frame, run.classes, table.format)
+        if not (table.frame["split"] != "").any():
+            split = "all"
+    rows = table.indices(split)
+    if not len(rows):
+        raise CytodistillError(f"{source or run.path}: no cells in split {split!r}; choose another with --split")
+    unlabelled = int((table.labels[rows] < 0).sum())
+    if unlabelled:
+        raise CytodistillError(f"{source}: {unlabelled} cells have no label; use `cytodistill predict` for them")
+    return table, rows

@@ -1,0 +1,34 @@
+"""What every network here returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class ExitOutputs:
+    """Exits of one forward pass, ordered shallow → deep.
+
+    ``logits`` E tensors (B, C); ``features`` E tensors (B, D), each exit's embedding before its classifier (the paper's
+    F_m after the bottleneck μ_m); ``maps`` the backbone's stage maps (B, C_i, H_i, W_i), for methods that compare them.
+    """
+
+    logits: list[Tensor]
+    features: list[Tensor]
+    maps: list[Tensor] = field(default_factory=list)
+
+    def detach(self) -> ExitOutputs:
+        """The same values, cut from the graph: what a teacher hands out."""
+        return ExitOutputs(*([t.detach() for t in part] for part in (self.logits, self.features, self.maps)))
+
+    def probabilities(self) -> Tensor:
+        """(B, E, C) float32 softmax of every exit."""
+        return torch.stack([logits.float().softmax(-1) for logits in self.logits], dim=1)
+
+
+def ensemble(probabilities: Tensor) -> Tensor:
+    """Average ensemble, eq. 7: the mean over exits of (B, E, C) probabilities, (B, C)."""
+    return probabilities.mean(dim=1)

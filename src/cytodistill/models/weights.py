@@ -1,0 +1,101 @@
+"""Transfer learning's first stage: weights learnt elsewhere, loaded by name into a network of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cytodistill.errors import CytodistillError
+from cytodistill.models.multi_exit import Network
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a load did: tensors taken, and the network's tensors that kept their fresh values."""
+
+    source: str
+    loaded: int
+    fresh: tuple[str, ...]
+
+    def classifier_loaded(self) -> bool:
+        """Whether nothing at all was left fresh: the source is a finished classifier of this very shape."""
+        return not self.fresh
+
+
+def read_weights(path: Path, setting: str) -> dict[str, Tensor]:
+    """State dict of a .safetensors file, or of a .pt/.pth file that holds tensors only (no pickled code is run)."""
+    if not path.is_file():
+        raise CytodistillError(f"{setting}={str(path)!r}: no such weight file or run folder")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise CytodistillError(f"{setting}={str(path)!r}: not a readable weight file ({error})") from None
+    except Exception as error:  # torch raises pickle's own errors for files with more than tensors
+        raise CytodistillError(
+            f"{setting}={str(path)!r}: holds more than tensors; save its state_dict as .safetensors ({error})"
+        ) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CytodistillError(f"{setting}={str(path)!r}: not a state dict of tensors")
+    return state
+
+
+def load_pretrained(network: Network, backbone: str, source: str, setting: str = "student.pretrained") -> Transfer:
+    """Load weights into ``network`` by name and shape; what does not match stays fresh.
+
+    Args:
+        network: receives the weights, in place, cast to its own dtype.
+        backbone: timm name, with its tag if one is meant (for "imagenet").
+        source: "imagenet", "none", a weight file or a run folder of ours.
+        setting: named in errors.
+
+    Raises:
+        CytodistillError: the source cannot be had or read, or fits less than half of the backbone.
+    """
+    if source == "none":
+        return Transfer(source, 0, tuple(network.state_dict()))
+    if source == "imagenet":
+        state = _from_hub(backbone, setting)
+    else:
+        path = Path(source)
+        state = read_weights(path / "model.safetensors" if path.is_dir() else path, setting)
+    offered = {_plain(name): tensor for name, tensor in state.items()}
+    own = network.state_dict()
+    taken = {
+        name: offered[key].to(tensor.dtype)
+        for name, tensor in own.items()
+        if (key := _plain(name)) in offered and offered[key].shape == tensor.shape
+    }
+    of_backbone = [n for n in own if n.startswith("backbone.") and own[n].ndim == 4]
+    hits = sum(name in taken for name in of_backbone)
+    if hits < len(of_backbone) / 2:
+        raise CytodistillError(
+            f"{setting}={source!r}: fits {hits} of the {len(of_backbone)} convolutions of {backbone!r}; "
+            "it is the weight file of another network"
+        )
+    network.load_state_dict(taken, strict=False)
+    return Transfer(source, len(taken), tuple(name for name in own if name not in taken))
+
+
+def _from_hub(backbone: str, setting: str) -> dict[str, Tensor]:
+    try:
+        return timm.create_model(backbone, pretrained=True).state_dict()
+    except Exception as error:  # the hub's client raises a dozen kinds for "cannot be reached"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CytodistillError(
+            f"{setting}=imagenet: cannot get the weights of {backbone!r} from timm's hub ({reason:.160}); "
+            f"give a local file (--pretrained {backbone.split('.')[0]}.safetensors) or --pretrained none"
+        ) from None
+
+
+def _plain(name: str) -> str:
+    """Name without our "backbone." and without the dots, which timm's feature pyramids flatten to underscores."""
+    return name.removeprefix("backbone.").replace(".", "_")

@@ -1,0 +1,270 @@
+"""Recipe: every setting of a run, validated, in one place.
+
+A recipe is a YAML file (``recipes/*.yaml`` by name, or a path) with the sections below. Unknown and ill-typed settings
+raise CytodistillError with the setting's name; ``override`` applies ``section.key=value`` strings on top.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cytodistill.errors import CytodistillError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """What a cell becomes before the network sees it, and how cells are split where the source does not say."""
+
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 96
+    """Side in pixels of the square network input."""
+    resize: Literal["pad", "stretch"] = "pad"
+    """Keep the cell's aspect ratio and pad with its border colour, or stretch to the square."""
+    window: Positive = 90
+    """Side in pixels of the window round a nucleus, for fields with coordinates (CRIC)."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    ratio: str = "3:1:1"
+    """Training : validation : test, where the source has no split."""
+    group: Literal["auto", "none"] = "auto"
+    """Split by the source's groups (fields, clusters, acquisitions), or let cells of one group be in two splits."""
+    fold: int | None = None
+    """Test fold of a manifest with folds; the next fold validates."""
+    val_fraction: Fraction = 0.1
+    """Share of the training cells that validates where the source has splits but no validation split (0: none)."""
+
+    @model_validator(mode="after")
+    def _std_is_positive(self) -> Data:
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive")
+        return self
+
+
+class Augment(Section):
+    """Batched augmentation on the training device; each strength of 0 (or scale of [1, 1]) switches it off."""
+
+    scale: tuple[float, float] = (0.6, 1.0)
+    """Range of the random crop's area, as a share of the image (1 is the whole image)."""
+    aspect: float = Field(0.0, ge=0, lt=1)
+    """Random crops stretch by up to this share."""
+    translate: float = Field(0.0, ge=0, le=0.5)
+    """Shift by up to this share of the side, beyond what the crop allows."""
+    horizontal_flip: bool = True
+    vertical_flip: bool = True
+    rotation: float = Field(180.0, ge=0, le=180)
+    """Rotate by up to this many degrees either way."""
+    padding: Literal["reflection", "border", "zeros"] = "reflection"
+    stain: float = Field(0.0, ge=0, lt=1)
+    """Scale each channel's optical density by up to this share: stain strength and hue."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    contrast: float = Field(0.0, ge=0, lt=1)
+    cutout: float = Field(0.0, ge=0, lt=1)
+    """Side of a square that is blanked, as a share of the image's side."""
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Augment:
+        if not 0 < self.scale[0] <= self.scale[1] <= 4:
+            raise ValueError("scale must be two rising numbers in (0, 4]")
+        return self
+
+
+class Student(Section):
+    """The network that is trained and kept."""
+
+    backbone: str = "resnet18"
+    """Any timm model name."""
+    pretrained: str = "imagenet"
+    """Where training starts: "imagenet" (timm's hub), "none", a weight file, or a run folder."""
+    stem: Literal["auto", "imagenet", "cifar"] = "auto"
+    """ResNet stem: 7×7 stride 2 with max-pool, or 3×3 stride 1 without; auto is cifar up to 40 px."""
+    multi_exit: bool = True
+    """Exits after several stages (the paper's student), or the backbone with its own classifier only."""
+    taps: Annotated[int, Field(ge=2, le=8)] = 4
+    """How many of the deepest stages end in an exit."""
+    branch: Literal["separable", "bottleneck"] = "separable"
+    attention: Literal["none", "separable", "conv"] = "separable"
+    """Spatial-channel attention multiplied onto a tap (SCAN's with full convolutions is "conv")."""
+    context: Literal["none", "shallow", "all"] = "shallow"
+    """Global context block on no tap, on all but the deepest, or on every one."""
+    context_ratio: float = Field(0.25, gt=0, le=1)
+    context_fusion: Literal["add", "mul"] = "add"
+    dropout: Fraction = 0.0
+
+
+class Teacher(Section):
+    """The frozen network whose soft labels the student learns."""
+
+    source: str = "none"
+    """"none", a timm model name (fine-tuned on the same training cells first), a weight file, or a run folder."""
+    backbone: str | None = None
+    """timm name of a weight file; by default the file's stem."""
+    pretrained: str = "imagenet"
+    """Where a named teacher's fine-tuning starts: as for the student."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Settings of ``train`` that differ while the teacher is fine-tuned."""
+
+
+class Method(BaseModel):
+    """Name of a registered method; every other key is one of that method's settings and is checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "self_distillation"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Train(Section):
+    """The optimisation."""
+
+    epochs: Positive = 180
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Global batch: with several ranks each takes its share."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["multistep", "cosine", "onecycle", "constant"] = "multistep"
+    milestones: tuple[Positive, ...] = (100, 150)
+    """Epochs at whose start the rate is multiplied by ``gamma`` (multistep)."""
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup_epochs: float = Field(0.0, ge=0)
+    label_smoothing: Fraction = 0.0
+    imbalance: Literal["none", "inverse", "sqrt_inverse", "resample"] = "none"
+    """Class imbalance: nothing, cross-entropy weighted by (the root of) inverse class frequency, or class-balanced
+    resampling of the training cells."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Largest gradient norm (0: not clipped)."""
+    ema: Fraction = 0.0
+    """Decay of the exponential moving average of the weights, which is then what is validated and kept (0: off)."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast; auto is bf16 where the device computes it natively, else fp32."""
+    select: Literal["f1", "accuracy", "balanced_accuracy", "last"] = "f1"
+    """Which epoch is kept as the model: the best ensemble figure on the validation split, or the last."""
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    """A checkpoint is written at each epoch's end, but not more often than at a tenth of this, and within a long epoch
+    each time this has passed."""
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Train:
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
+            raise ValueError("nesterov needs optimizer sgd and momentum > 0")
+        return self
+
+
+class Recipe(Section):
+    """All settings of one run. ``Recipe.load("paper")`` reads a named recipe or a YAML file."""
+
+    name: str = "custom"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: Data = Data()
+    augment: Augment = Augment()
+    student: Student = Student()
+    teacher: Teacher = Teacher()
+    method: Method = Method()
+    train: Train = Train()
+
+    @classmethod
+    def load(cls, recipe: str | Path) -> Recipe:
+        """Recipe by name or from a YAML file.
+
+        Raises:
+            CytodistillError: no such recipe, not YAML, or a setting that is unknown or out of range.
+        """
+        path = Path(recipe)
+        if path.suffix in (".yaml", ".yml"):
+            if not path.is_file():
+                raise CytodistillError(f"recipe {path}: no such file")
+            text = path.read_text(encoding="utf-8")
+        elif recipe in recipe_names():
+            text = (resources.files("cytodistill") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+        else:
+            raise CytodistillError(
+                f"recipe {str(recipe)!r}: no such recipe; there are {', '.join(recipe_names())}, or give a .yaml file"
+            )
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise CytodistillError(f"recipe {recipe}: not YAML ({error})") from None
+        if not isinstance(settings, dict):
+            raise CytodistillError(f"recipe {recipe}: expected sections such as `train:`, found {settings!r:.40}")
+        return cls.check(settings, f"recipe {recipe}")
+
+    @classmethod
+    def check(cls, settings: dict[str, Any], origin: str = "recipe") -> Recipe:
+        """Recipe from nested settings; the first thing wrong is raised as one line that names it."""
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            raise CytodistillError(f"{origin}: {_first_problem(error, cls)}") from None
+
+    def override(self, assignments: list[str] | dict[str, Any]) -> Recipe:
+        """This recipe with ``section.key=value`` strings (values read as YAML) or a dotted mapping applied."""
+        pairs = assignments if isinstance(assignments, dict) else dict(map(_split_assignment, assignments))
+        settings = self.model_dump(mode="json")
+        for dotted, value in pairs.items():
+            target = settings
+            *sections, key = dotted.split(".")
+            for section in sections:
+                if not isinstance(target.get(section), dict):
+                    raise CytodistillError(f"--set {dotted}: there is no section {section!r}{_hint(section, target)}")
+                target = target[section]
+            if dotted == "method.name" and value != target["name"]:
+                settings["method"] = target = {}  # another method has other settings
+            target[key] = value
+        return self.check(settings, "--set")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("cytodistill") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _split_assignment(assignment: str) -> tuple[str, Any]:
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise CytodistillError(f"--set {assignment!r}: write it as section.key=value, for example train.epochs=20")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise CytodistillError(f"--set {assignment!r}: {value!r} is not a YAML value") from None
+    if isinstance(parsed, str):
+        # YAML 1.1 reads 1e-4 as a string; people mean the number.
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    return key.strip(), "none" if parsed is None else parsed
+
+
+def _hint(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    problem = error.errors()[0]
+    where = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        for part in where[:-1]:
+            annotation = model.model_fields[part].annotation
+            assert isinstance(annotation, type)
+            model = annotation
+        return f"{'.'.join(where)}: unknown setting{_hint(where[-1], model.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(where)}={problem['input']!r:.60}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,311 @@
+"""fit: a source of labelled cells in, a run folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytodistill.data.cache import DeviceCells, cached_cells
+from cytodistill.data.prepare import prepare_table
+from cytodistill.data.table import SPLITS, CellTable
+from cytodistill.distill import CrossEntropy, Method, build_method, method_class, method_settings
+from cytodistill.errors import CytodistillError
+from cytodistill.evaluation import learning_curves
+from cytodistill.models.backbone import check_backbone
+from cytodistill.models.count import count_parameters
+from cytodistill.models.multi_exit import MultiExit, Network, build_network
+from cytodistill.models.outputs import ExitOutputs
+from cytodistill.models.weights import Transfer, load_pretrained
+from cytodistill.recipe import Recipe
+from cytodistill.train.distributed import Ranks, ranks_of_job
+from cytodistill.train.log import Silent, Watcher
+from cytodistill.train.loop import Job, Trainer
+from cytodistill.train.run_folder import FORMAT, Run, environment
+from cytodistill.train.sampling import class_weights
+from cytodistill.train.teacher import FrozenTeacher, backbone_of, is_file, open_teacher_run, teacher_recipe
+
+Answers = Callable[[Tensor], ExitOutputs]
+
+
+def fit(
+    source: str | Path | CellTable,
+    out: str | Path,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    teacher: str | None = None,
+    pretrained: str | None = None,
+    settings: Sequence[str] | dict[str, Any] = (),
+    resume: bool = False,
+    format: str | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> Run:
+    """Train a classifier: transfer learning, the teacher's fine-tuning where one is named, then the student.
+
+    Args:
+        source: folder, zip or manifest of labelled cells, or a table of them.
+        out: the run folder; it must not hold another run.
+        recipe: name, YAML file or Recipe; "quick" by default, on resuming the run's own.
+        teacher: ``teacher.source`` (a timm name, weight file, run folder or "none").
+        pretrained: ``student.pretrained`` ("imagenet", "none", a weight file or run folder).
+        settings: ``section.key=value`` strings or a dotted mapping, applied last.
+        resume: go on with the run in ``out`` from its last checkpoint; a finished run is returned as it is, and where
+            there is none yet the run starts.
+        format: source format; recognised by itself where None.
+        device: "auto", "cpu" or "cuda". Under torchrun every rank calls ``fit`` alike.
+        watcher: is told of progress.
+
+    Raises:
+        CytodistillError: anything wrong with the data, the recipe, the folder or the weights, before the folder is made.
+    """
+    out = Path(out)
+    watcher = watcher or Silent()
+    stored = _stored_run(out, resume)
+    chosen = _choose_recipe(recipe, teacher, pretrained, settings, stored)
+    with ranks_of_job(device) as ranks:
+        if stored and stored.finished:
+            watcher.say(f"{out}: finished already")
+            return stored
+        if isinstance(source, CellTable):
+            table, named = source, "a table"
+        else:
+            table, named = None, str(source)
+        table = stored.table() if stored else prepare_table(table if table is not None else source, chosen, format)
+        return _fit(table, out, chosen, named, ranks, watcher if ranks.first else Silent())
+
+
+@dataclass
+class _Plan:
+    """All that a run needs, checked and built before anything is written."""
+
+    recipe: Recipe
+    table: CellTable
+    network: Network
+    transfer: Transfer
+    method: Method
+    teacher: Answers | None = None
+    teacher_run: Run | None = None
+    teacher_recipe: Recipe | None = None
+
+
+def _fit(
+    table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher, stage: str = "student"
+) -> Run:
+    plan = _plan(recipe, table)
+    data = recipe.data
+    with ranks.first_then_others() if ranks.world > 1 else nullcontext():
+        cells = cached_cells(
+            table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total)
+        )
+    fingerprint = _fingerprint(recipe, table)
+    run = Run(out, _describe(plan, source, fingerprint, ranks))
+    if ranks.first:
+        table.write(out / "manifest.csv")
+        run.write()
+    ranks.barrier()
+    if plan.teacher_recipe is not None:
+        plan.teacher_run = _fit_teacher(plan.teacher_recipe, table, out / "teacher", source, ranks, watcher)
+    if plan.teacher_run is not None:
+        plan.teacher = FrozenTeacher(plan.teacher_run.network(), ranks.device)
+        run.info["teacher"] = _describe_teacher(recipe, plan.teacher_run)
+    job = Job(
+        recipe=recipe,
+        classes=table.classes,
+        network=plan.network,
+        method=plan.method,
+        teacher=plan.teacher,
+        cells=DeviceCells(cells, ranks.device),
+        labels=table.labels,
+        train_rows=table.indices("train"),
+        val_rows=table.indices("val"),
+        folder=out,
+        fingerprint=fingerprint,
+        ranks=ranks,
+        watcher=watcher,
+        stage=stage,
+    )
+    result = Trainer(job).run()
+    if ranks.first:
+        learning_curves(out / "log.jsonl", out / "report" / "learning_curves.png")
+        run.info.update(status="finished", result=result)
+        run.write()
+        (out / "checkpoint.pt").unlink(missing_ok=True)  # a finished run has nothing to resume
+    ranks.barrier()
+    return Run.open(out)
+
+
+def _plan(recipe: Recipe, table: CellTable) -> _Plan:
+    """Check and build; no file is touched, so whatever is wrong leaves nothing behind."""
+    classes = table.classes
+    check_backbone(recipe.student.backbone, "student.backbone")
+    method_type = method_class(recipe.method.name)
+    method_settings(recipe.method.name, recipe.method.settings)
+    wants_teacher = recipe.teacher.source != "none"
+    if "teacher" in method_type.needs and not wants_teacher:
+        raise CytodistillError(
+            f"method.name={recipe.method.name}: needs a teacher; give --teacher NAME, FILE or RUN, or another method"
+        )
+    if wants_teacher and "teacher" not in method_type.needs | method_type.uses:
+        raise CytodistillError(
+            f"method.name={recipe.method.name}: does not learn from a teacher; set --teacher none, or another method"
+        )
+    rows = table.indices("train")
+    labels = torch.from_numpy(table.labels[rows])
+    network = build_network(recipe.student, len(classes), recipe.data.image_size, recipe.seed)
+    transfer = load_pretrained(network, recipe.student.backbone, recipe.student.pretrained)
+    weights = class_weights(labels, len(classes), recipe.train.imbalance)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed + 1)
+        method = build_method(
+            recipe.method.name,
+            recipe.method.settings,
+            CrossEntropy(weights, recipe.train.label_smoothing),
+            _feature_widths(network),
+        )
+    plan = _Plan(recipe, table, network, transfer, method)
+    if wants_teacher:
+        _plan_teacher(plan)
+    return plan
+
+
+def _plan_teacher(plan: _Plan) -> None:
+    """A run folder is a finished teacher; a name or weight file is fine-tuned on the same training cells first."""
+    recipe, teacher = plan.recipe, plan.recipe.teacher
+    if Path(teacher.source).is_dir():
+        run = plan.teacher_run = open_teacher_run(teacher.source, plan.table.classes)
+        for key in ("image_size", "mean", "std"):
+            theirs, ours = getattr(run.recipe.data, key), getattr(recipe.data, key)
+            if theirs != ours:
+                raise CytodistillError(
+                    f"teacher.source={teacher.source}: fitted with data.{key}={theirs}, the student has {ours}; "
+                    "teacher and student see the same images"
+                )
+        run.network()
+        return
+    backbone, pretrained = backbone_of(teacher)
+    if not is_file(teacher.source):
+        check_backbone(teacher.source, "teacher.source")
+    check_backbone(backbone, "teacher.backbone")
+    own = teacher_recipe(recipe)
+    plan.teacher_recipe = own
+    # Built once here for its errors alone: the teacher's own fit builds it again when its turn comes.
+    network = build_network(own.student, len(plan.table.classes), own.data.image_size, own.seed)
+    load_pretrained(
+        network, backbone, pretrained, "teacher.source" if is_file(teacher.source) else "teacher.pretrained"
+    )
+
+
+def _fit_teacher(recipe: Recipe, table: CellTable, out: Path, source: str, ranks: Ranks, watcher: Watcher) -> Run:
+    stored = _stored_run(out, resume=True)
+    if stored and stored.finished:
+        return stored
+    return _fit(table, out, recipe, source, ranks, watcher, stage="teacher")
+
+
+def _feature_widths(network: Network) -> list[int]:
+    """Width of each exit's features, shallow → deep."""
+    if isinstance(network, MultiExit):
+        return [head.classifier.in_features for head in network.heads]  # type: ignore[misc,union-attr]
+    return [network.backbone.num_features]
+
+
+def _stored_run(out: Path, resume: bool) -> Run | None:
+    """The run in ``out`` that is to be resumed, if there is one."""
+    if (out / "run.json").is_file():
+        if not resume:
+            raise CytodistillError(f"{out}: holds a run already; --resume continues it, or choose another folder")
+        return Run.open(out)
+    if out.is_file() or (out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()) and not resume):
+        raise CytodistillError(f"{out}: is not empty and not a run folder; choose another folder")
+    return None
+
+
+def _choose_recipe(
+    recipe: str | Path | Recipe | None,
+    teacher: str | None,
+    pretrained: str | None,
+    settings: Sequence[str] | dict[str, Any],
+    stored: Run | None,
+) -> Recipe:
+    named = recipe if recipe is not None else (stored.recipe if stored else "quick")
+    chosen = named if isinstance(named, Recipe) else Recipe.load(named)
+    given = {"teacher.source": teacher, "student.pretrained": pretrained}
+    chosen = chosen.override({key: value for key, value in given.items() if value is not None})
+    chosen = chosen.override(settings if isinstance(settings, dict) else list(settings))
+    if stored and chosen != stored.recipe:
+        raise CytodistillError(
+            f"{stored.path}: --resume continues with the run's own recipe, and {_first_difference(chosen, stored.recipe)}"
+            "; leave the settings out, or choose another folder"
+        )
+    return chosen
+
+
+def _first_difference(chosen: Recipe, stored: Recipe) -> str:
+    def flat(recipe: Recipe) -> dict[str, Any]:
+        return {
+            f"{section}.{key}" if isinstance(value, dict) else section: setting
+            for section, value in recipe.model_dump(mode="json").items()
+            for key, setting in (value.items() if isinstance(value, dict) else [("", value)])
+        }
+
+    ours, theirs = flat(chosen), flat(stored)
+    key = next(key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key))
+    return f"{key} is {ours.get(key)!r} now and {theirs.get(key)!r} there"
+
+
+def _fingerprint(recipe: Recipe, table: CellTable) -> str:
+    said = json.dumps(recipe.model_dump(mode="json"), sort_keys=True) + table.digest()
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+def _describe(plan: _Plan, source: str, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
+    recipe, table = plan.recipe, plan.table
+    counts = {
+        split: np.bincount(table.labels[table.indices(split)], minlength=len(table.classes)).tolist()
+        for split in SPLITS
+    }
+    return {
+        "format": FORMAT,
+        "status": "training",
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": recipe.seed,
+        "classes": list(table.classes),
+        "preprocessing": recipe.data.model_dump(mode="json", include={"image_size", "resize", "window", "mean", "std"}),
+        "table": {
+            "digest": table.digest(),
+            "source": source,
+            "format": table.format,
+            "cells": len(table),
+            "groups": int(table.frame["group"].nunique()),
+            "counts": counts,
+        },
+        "exits": plan.network.exits,
+        "parameters": count_parameters(plan.network),
+        "transfer": {
+            "source": plan.transfer.source,
+            "tensors_loaded": plan.transfer.loaded,
+            "tensors_fresh": len(plan.transfer.fresh),
+        },
+        "fingerprint": fingerprint,
+        "ranks": ranks.world,
+        **environment(ranks.device),
+    }
+
+
+def _describe_teacher(recipe: Recipe, run: Run) -> dict[str, Any]:
+    return {
+        "source": recipe.teacher.source,
+        "backbone": run.recipe.student.backbone,
+        "parameters": run.info["parameters"],
+        "run": run.info["fingerprint"],
+        "result": run.info.get("result"),
+    }

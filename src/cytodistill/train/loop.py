@@ -1,0 +1,379 @@
+"""The training loop: epochs of steps, validation, the best epoch kept, checkpoints.
+
+Everything random is drawn from the seed, the epoch and the position in it, so a run that is killed and resumed, and a
+run over several ranks, visit the same views of the same cells in the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cytodistill.data.augment import Augmenter, Preprocess, draw_views
+from cytodistill.data.cache import DeviceCells
+from cytodistill.distill import Batch, Method
+from cytodistill.errors import CytodistillError
+from cytodistill.files import replacing
+from cytodistill.metrics import classification_metrics
+from cytodistill.models.multi_exit import Network
+from cytodistill.models.outputs import ExitOutputs, ensemble
+from cytodistill.models.sync_batchnorm import synchronise_batch_norm
+from cytodistill.recipe import Recipe
+from cytodistill.train.checkpoint import load_checkpoint, save_checkpoint
+from cytodistill.train.distributed import Ranks, gather_rows
+from cytodistill.train.log import RunLog, Watcher
+from cytodistill.train.optimisation import optimiser_for, rate_factor
+from cytodistill.train.sampling import batch_slices, epoch_order, in_chunks
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Job:
+    """What is trained, on what, where to."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    network: Network
+    method: Method
+    teacher: Callable[[Tensor], ExitOutputs] | None
+    cells: DeviceCells
+    labels: np.ndarray
+    train_rows: np.ndarray
+    val_rows: np.ndarray
+    folder: Path
+    fingerprint: str
+    ranks: Ranks
+    watcher: Watcher
+    stage: str = "student"
+
+
+@dataclass
+class Best:
+    """The epoch that is kept so far."""
+
+    epoch: int = -1
+    value: float = -math.inf
+
+
+@dataclass
+class Sums:
+    """Running sums over an epoch's cells, on the device: nothing here waits for it."""
+
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    correct: Tensor | None = None
+    cells: int = 0
+
+    def add(self, parts: dict[str, Tensor], correct: Tensor, cells: int) -> None:
+        for name, value in parts.items():
+            summed = value.detach().double() * cells
+            self.parts[name] = self.parts[name] + summed if name in self.parts else summed
+        self.correct = correct if self.correct is None else self.correct + correct
+        self.cells += cells
+
+    def means(self, ranks: Ranks) -> tuple[dict[str, float], list[float]]:
+        """Mean of each loss part and accuracy of each exit, over the cells of all ranks."""
+        assert self.correct is not None
+        sums = torch.stack([*self.parts.values(), *self.correct.double(), self.correct.new_tensor(self.cells).double()])
+        *figures, cells = ranks.sum(sums).tolist()
+        means = [figure / cells for figure in figures]
+        return dict(zip(self.parts, means, strict=False)), means[len(self.parts) :]
+
+    def state(self) -> dict[str, Any]:
+        return {"parts": self.parts, "correct": self.correct, "cells": self.cells}
+
+
+class StudentStep(nn.Module):
+    """Student and method as one module, so that DDP sees all that is trained and nothing else (not the teacher)."""
+
+    def __init__(self, network: Network, method: Method) -> None:
+        super().__init__()
+        self.network = network
+        self.method = method
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Loss parts, and how many cells each exit got right, (E,)."""
+        outputs = self.network(batch.images)
+        parts = self.method(outputs, batch)
+        with torch.no_grad():
+            correct = torch.stack([(logits.argmax(-1) == batch.labels).sum() for logits in outputs.logits])
+        return parts, correct
+
+
+class Trainer:
+    """One training: ``run`` goes from the checkpoint, or the start, to the end and leaves the weights in the folder."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.settings = job.recipe.train
+        self.device = job.ranks.device
+        self.labels = torch.from_numpy(job.labels)
+        self.train_rows = torch.from_numpy(job.train_rows)
+        self.val_rows = torch.from_numpy(job.val_rows)
+        self.preprocess = Preprocess(job.recipe.data.mean, job.recipe.data.std)
+        self.augment = Augmenter(job.recipe.augment, self.preprocess)
+        self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, job.ranks.world)
+        self.precision = autocast_type(self.settings.precision, self.device)
+
+        network = job.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if job.ranks.world > 1:
+            network = synchronise_batch_norm(network, self.device)
+        self.network = network
+        self.student = StudentStep(network, job.method.to(self.device))
+        self.wrapped = self._distribute(self.student)
+        trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        self.optimiser = optimiser_for(trained, self.settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.average: AveragedModel | None = None
+        if self.settings.ema:
+            self.average = AveragedModel(
+                network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema), use_buffers=True
+            )
+        self.log = RunLog(job.folder, self.settings.tensorboard) if job.ranks.first else None
+        self.best = Best()
+        self.epoch, self.step, self.sums, self.seconds = 0, 0, Sums(), 0.0
+        self._saved_at = time.monotonic()
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end. Returns what run.json keeps of it: the best epoch, its figure, the seconds.
+
+        Raises:
+            CytodistillError: the loss is no longer a number, or the checkpoint does not fit.
+        """
+        self._restore()
+        while self.epoch < self.settings.epochs:
+            started = time.monotonic()
+            self._train_epoch()
+            loss, accuracy = self.sums.means(self.job.ranks)
+            if not math.isfinite(loss["loss"]):
+                raise CytodistillError(
+                    f"train.lr={self.settings.lr}: the loss became {loss['loss']} in epoch {self.epoch + 1}; lower "
+                    "train.lr, or set train.clip_norm=1 or train.warmup_epochs=5"
+                )
+            validation = self._validate()
+            self._keep_best(validation)
+            self.seconds += time.monotonic() - started
+            event: dict[str, Any] = {
+                "event": "epoch",
+                "epoch": self.epoch,
+                "lr": self.optimiser.param_groups[0]["lr"],
+                "loss": loss,
+                "train_accuracy": accuracy,
+                "seconds": round(time.monotonic() - started, 3),
+            }
+            if validation:
+                event["val"] = validation
+            if self.log:
+                self.log.write(event)
+            self.job.watcher.say(epoch_line(self.job.stage, self.settings.epochs, event))
+            self.epoch, self.step, self.sums = self.epoch + 1, 0, Sums()
+            self._checkpoint(self.settings.checkpoint_minutes / 10)
+        if self.job.ranks.first:
+            self._save_weights("last.safetensors")
+        self.job.ranks.barrier()
+        return {"best_epoch": self.best.epoch, "best_value": self.best.value, "seconds": round(self.seconds, 1)}
+
+    def _train_epoch(self) -> None:
+        recipe, ranks = self.job.recipe, self.job.ranks
+        labels = self.labels[self.train_rows]
+        order = epoch_order(labels, recipe.seed, self.epoch, self.settings.imbalance)
+        draws = draw_views(len(order), recipe.seed, self.epoch)
+        if self.step == 0:
+            torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout
+        self.student.train()
+        shown = 0.0
+        for step in range(self.step, len(self.slices)):
+            part = self.slices[step]
+            positions = ranks.share(torch.arange(part.start, part.stop))
+            parts, correct = self._train_step(order[positions], draws[positions], part.stop - part.start, step)
+            self.sums.add(parts, correct, len(positions))
+            self.step = step + 1
+            # Reading a figure waits for the device, so it is done a few times a second at most.
+            if ranks.first and (time.monotonic() - shown > 0.5 or self.step == len(self.slices)):
+                shown = time.monotonic()
+                self.job.watcher.step(self.job.stage, *self._progress(), self._note())
+            if self.step < len(self.slices):
+                self._checkpoint(self.settings.checkpoint_minutes)
+
+    def _train_step(
+        self, order: Tensor, draws: Tensor, global_batch: int, step: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """One step on this rank's share of a global batch; ``order`` are positions into the training cells."""
+        rows = self.train_rows[order]
+        images = self.augment(self.job.cells[rows], draws)
+        batch = Batch(images, self.labels[rows].to(self.device), rows.to(self.device))
+        rate = self.settings.lr * rate_factor(self.settings, self.epoch + step / len(self.slices))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with self._autocast():
+            if self.job.teacher is not None:
+                batch.teacher = self.job.teacher(images)
+            parts, correct = self.wrapped(batch)
+        # DDP averages over ranks; shares that differ in size must count by their cells.
+        weight = len(rows) * self.job.ranks.world / global_batch
+        self.scaler.scale(parts["loss"] * weight).backward()
+        if self.settings.clip_norm:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.student.parameters(), self.settings.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return parts, correct
+
+    # ---------------------------------------------------------------- validation
+
+    def _validate(self) -> dict[str, Any]:
+        """Figures of each exit and the ensemble on the validation split; exact over ranks, empty without one."""
+        if not len(self.val_rows):
+            return {}
+        positions = self.job.ranks.share(torch.arange(len(self.val_rows)))
+        network = self._kept()
+        network.eval()
+        found = []
+        with torch.inference_mode(), self._autocast():
+            for chunk in in_chunks(positions, EVALUATION_BATCH):
+                images = self.preprocess(self.job.cells[self.val_rows[chunk]])
+                images = images.contiguous(memory_format=torch.channels_last)
+                found.append(network(images).probabilities())
+        shape = (0, self.network.exits, len(self.job.classes))
+        mine = torch.cat(found) if found else torch.zeros(shape, device=self.device)
+        probabilities = gather_rows(mine, positions, len(self.val_rows), self.job.ranks)
+        if not torch.isfinite(probabilities).all():
+            raise CytodistillError(
+                f"train.lr={self.settings.lr}: the network's answers became NaN in epoch {self.epoch + 1}; lower it"
+            )
+        labels = self.job.labels[self.job.val_rows]
+
+        def figures(of: Tensor) -> dict[str, float]:
+            metrics = classification_metrics(of.cpu().numpy(), labels, self.job.classes)
+            return {name: metrics[name] for name in ("accuracy", "balanced_accuracy", "f1")}
+
+        exits = [figures(probabilities[:, exit]) for exit in range(probabilities.shape[1])]
+        return {"exits": exits, "ensemble": figures(ensemble(probabilities))}
+
+    def _keep_best(self, validation: dict[str, Any]) -> None:
+        """Write the weights where this epoch is at least as good as the best; without a validation split, always."""
+        select = self.settings.select
+        value = validation["ensemble"][select] if validation and select != "last" else float(self.epoch)
+        if value >= self.best.value:
+            self.best = Best(self.epoch, value)
+            last = self.epoch + 1 == self.settings.epochs
+            if self.job.ranks.first and (last or (validation and select != "last")):
+                self._save_weights("model.safetensors")
+
+    # ---------------------------------------------------------------- state
+
+    def _kept(self) -> nn.Module:
+        """The network that is validated and kept: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.network
+
+    def _save_weights(self, name: str) -> None:
+        state = {key: value.detach().cpu().contiguous() for key, value in self._kept().state_dict().items()}
+        with replacing(self.job.folder / name) as temporary:
+            save_file(state, temporary)
+
+    def _checkpoint(self, minutes: float) -> None:
+        """Write the state if the last one is older than ``minutes``; with several ranks at an epoch's end only, where
+        every rank's sums are empty."""
+        if not self.job.ranks.first or time.monotonic() - self._saved_at < 60 * minutes:
+            return
+        if self.job.ranks.world > 1 and self.step:
+            return
+        state: dict[str, Any] = {
+            "fingerprint": self.job.fingerprint,
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums.state(),
+            "seconds": self.seconds,
+            "best": {"epoch": self.best.epoch, "value": self.best.value},
+            "network": self.network.state_dict(),
+            "method": self.student.method.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        save_checkpoint(self.job.folder / "checkpoint.pt", state)
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        file = self.job.folder / "checkpoint.pt"
+        if file.is_file():
+            state = load_checkpoint(file, self.job.fingerprint)
+            self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+            sums = state["sums"]
+            correct = sums["correct"]
+            self.sums = Sums(
+                {name: value.to(self.device) for name, value in sums["parts"].items()},
+                None if correct is None else correct.to(self.device),
+                sums["cells"],
+            )
+            self.best = Best(**state["best"])
+            self.network.load_state_dict(state["network"])
+            self.student.method.load_state_dict(state["method"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+        if self.log:
+            self.log.rewind(self.epoch)
+
+    # ---------------------------------------------------------------- small parts
+
+    def _distribute(self, student: StudentStep) -> nn.Module:
+        if self.job.ranks.world == 1:
+            return student
+        on_gpu = [self.device.index] if self.device.type == "cuda" else None
+        # Batch statistics are global already, and a method may leave an exit out of its loss.
+        return DistributedDataParallel(student, device_ids=on_gpu, broadcast_buffers=False, find_unused_parameters=True)
+
+    def _autocast(self):
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def _progress(self) -> tuple[int, int]:
+        return self.epoch * len(self.slices) + self.step, self.settings.epochs * len(self.slices)
+
+    def _note(self) -> str:
+        assert self.sums.correct is not None
+        loss = (self.sums.parts["loss"] / self.sums.cells).item()
+        accuracy = " ".join(f"{100 * hits / self.sums.cells:.0f}" for hits in self.sums.correct.tolist())
+        return f"epoch {self.epoch + 1}/{self.settings.epochs}  loss {loss:.3f}  accuracy by exit {accuracy} %"
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype:
+    """Type of the recipe's precision on a device; "auto" is bfloat16 where the processor multiplies it natively."""
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def epoch_line(stage: str, epochs: int, event: dict[str, Any]) -> str:
+    """The epoch in one line, for the screen."""
+    line = f"{stage} epoch {event['epoch'] + 1}/{epochs}  loss {event['loss']['loss']:.3f}"
+    line += f"  train {' '.join(f'{100 * value:.1f}' for value in event['train_accuracy'])} %"
+    if validation := event.get("val"):
+        exits = " ".join(f"{100 * figures['accuracy']:.1f}" for figures in validation["exits"])
+        best = validation["ensemble"]
+        line += f"  val {exits} | ensemble {100 * best['accuracy']:.1f} %, F {100 * best['f1']:.1f} %"
+    return f"{line}  {event['seconds']:.1f} s"

@@ -1,0 +1,135 @@
+"""Run folder: what a training leaves behind, and all that is needed to use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cytodistill.data.sources import read_source
+from cytodistill.data.table import CellTable
+from cytodistill.errors import CytodistillError
+from cytodistill.files import atomic_write
+from cytodistill.models.multi_exit import Network, build_network
+from cytodistill.recipe import Recipe
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has been opened: ``path`` and the content of its run.json."""
+
+    path: Path
+    info: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run folder, finished or not.
+
+        Raises:
+            CytodistillError: no run there, a damaged run.json, or one from a later version.
+        """
+        path = Path(path)
+        file = path / "run.json"
+        if not file.is_file():
+            what = "no such folder" if not path.exists() else "not a run folder (it has no run.json)"
+            raise CytodistillError(f"{path}: {what}; make one with `cytodistill fit SOURCE -o {path}`")
+        try:
+            info = json.loads(file.read_text(encoding="utf-8"))
+            found = info["format"]
+            Recipe.check(info["recipe"], f"{file}")
+            _ = info["classes"], info["status"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CytodistillError(f"{file}: damaged ({type(error).__name__}: {error}); fit again") from None
+        if found != FORMAT:
+            raise CytodistillError(f"{file}: written by another version (format {found}); update cytodistill")
+        return cls(path, info)
+
+    @property
+    def finished(self) -> bool:
+        return self.info["status"] == "finished"
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.check(self.info["recipe"], str(self.path / "run.json"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.info["classes"])
+
+    def table(self) -> CellTable:
+        """The cells that the run was made from, with their splits.
+
+        Raises:
+            CytodistillError: the manifest is gone, was changed since, or its images are.
+        """
+        file = self.path / "manifest.csv"
+        if not file.is_file():
+            raise CytodistillError(f"{file}: gone; give a source or manifest to work on")
+        table = read_source(file)
+        table = CellTable(table.frame, self.classes, table.format)
+        if table.digest() != self.info["table"]["digest"]:
+            raise CytodistillError(
+                f"{file}: not the table that the run was fitted on (its hash differs); give the changed one as SOURCE"
+            )
+        return table
+
+    def network(self, weights: str = "model.safetensors") -> Network:
+        """The network in eval mode on the CPU, with the kept weights.
+
+        Raises:
+            CytodistillError: the run is not finished, or its weights are gone, damaged or of another network.
+        """
+        file = self.path / weights
+        if not self.finished:
+            raise CytodistillError(
+                f"{self.path}: the run is not finished; continue it with `cytodistill fit … -o {self.path} --resume`"
+            )
+        if not file.is_file():
+            raise CytodistillError(f"{file}: gone; fit again")
+        recipe = self.recipe
+        network = build_network(recipe.student, len(self.classes), recipe.data.image_size)
+        try:
+            network.load_state_dict(load_file(file))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CytodistillError(f"{file}: damaged or of another network ({reason:.120}); fit again") from None
+        return network.eval()
+
+    def write(self) -> None:
+        """Write run.json."""
+        text = json.dumps(self.info, indent=2, ensure_ascii=False)
+        atomic_write(self.path / "run.json", f"{text}\n".encode())
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware that a run is made with."""
+    packages = ("cytodistill", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+    hardware: dict[str, Any] = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "hardware": hardware,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,55 @@
+"""Which cells an epoch visits, in which order and batches, and what each class weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cytodistill.recipe import Train
+
+
+def epoch_order(labels: Tensor, seed: int, epoch: int, imbalance: str) -> Tensor:
+    """(n,) positions into the training cells in the order of one epoch, from the seed and the epoch alone.
+
+    Args:
+        labels: (n,) class codes of the training cells.
+        imbalance: "resample" draws n cells with replacement, every present class equally often in expectation;
+            anything else is a permutation.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch * 104_729 + 5) % 2**63)
+    if imbalance != "resample":
+        return torch.randperm(len(labels), generator=generator)
+    frequency = torch.bincount(labels).double()
+    return torch.multinomial(1 / frequency[labels], len(labels), replacement=True, generator=generator)
+
+
+def batch_slices(cells: int, batch_size: int, world: int) -> list[slice]:
+    """Slices of an epoch's order, one a global batch.
+
+    A last batch with fewer than two cells a rank has no batch statistics to speak of; its few cells sit out this epoch
+    (the next one's order is another), unless it is the only batch.
+    """
+    slices = [slice(start, min(start + batch_size, cells)) for start in range(0, cells, batch_size)]
+    if len(slices) > 1 and slices[-1].stop - slices[-1].start < 2 * world:
+        slices.pop()
+    return slices
+
+
+def class_weights(labels: Tensor, classes: int, imbalance: str) -> Tensor | None:
+    """(C,) float32 cross-entropy weights whose mean over the cells is 1, or None where none are asked for.
+
+    w_c ∝ 1/n_c ("inverse") or 1/√n_c ("sqrt_inverse"); a class without cells gets 0.
+    """
+    if imbalance not in ("inverse", "sqrt_inverse"):
+        return None
+    count = torch.bincount(labels, minlength=classes).double()
+    weight = torch.where(count > 0, count.clamp(min=1).pow(-1.0 if imbalance == "inverse" else -0.5), 0.0)
+    return (weight / (weight * count).sum() * count.sum()).float()
+
+
+def in_chunks(positions: Tensor, size: int) -> Iterator[Tensor]:
+    """(n,) positions in pieces of at most ``size``; nothing where there are none."""
+    for start in range(0, len(positions), size):
+        yield positions[start : start + size]
