@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from cytodistill.data.sources import read_source
-from cytodistill.data.split import split_table
+from cytodistill.data.split import split_table, split_validation
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.recipe import Recipe
@@ -41,7 +40,7 @@ def prepare_table(source: str | Path | CellTable, recipe: Recipe, format: str | 
             f"{source}: {int((~assigned).sum())} cells have no split and the others have; give each one, or none"
         )
     elif not len(table.indices("val")) and data.val_fraction:
-        table = _carve_validation(table, data.val_fraction, data.group, recipe.seed)
+        table = split_validation(table, (1 - data.val_fraction, data.val_fraction), recipe.seed)
     if data.group != "none":
         table.check_groups()
     trained = np.unique(table.labels[table.indices("train")])
@@ -51,13 +50,3 @@ def prepare_table(source: str | Path | CellTable, recipe: Recipe, format: str | 
             "it needs cells of at least two"
         )
     return table
-
-
-def _carve_validation(table: CellTable, fraction: float, group: Literal["auto", "none"], seed: int) -> CellTable:
-    """Move about ``fraction`` of the training cells to the validation split, by group and stratified."""
-    rows = table.indices("train")
-    folds = max(3, round(1 / fraction))
-    part = split_table(table.with_frame(table.frame.iloc[rows]), folds=folds, group=group, seed=seed)
-    split = table.frame["split"].to_numpy(object, copy=True)
-    split[rows[(part.frame["fold"] == 0).to_numpy()]] = "val"
-    return table.with_frame(table.frame.assign(split=split))

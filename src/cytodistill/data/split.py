@@ -32,7 +32,8 @@ def split_table(
     Whole groups are assigned, so that no group has cells in two splits, and each class is spread as near to the
     ratio as its groups allow. ``group="none"`` assigns cell by cell, makes every cell its own group and thereby
     accepts the leak. The result depends on the seed, the groups and their class counts alone: not on the order of the
-    rows, the machine or any library's version. An earlier split or fold column is replaced.
+    rows, the machine or any library's version. Seeds differ as far as the balance allows: of a dozen groups there may
+    be one best split. An earlier split or fold column is replaced.
 
     Raises CytodistillError for a bad ratio, fewer than 3 folds, cells without a label, and a class with too few
     groups to stand in every split (in 3 folds: training, validation and test).
@@ -116,6 +117,7 @@ def _attempt(groups: list[Group], weights: tuple[int, ...], key: str) -> tuple[i
         choices = [(balance.cost_of_adding(counts, b), _hash(key, f"{name}\n{b}"), b) for b in range(len(weights))]
         bins[name] = min(choices)[2]
         balance.add(counts, bins[name])
+    balance.filled = True
     _refine(groups, bins, balance)
     return balance.cost(), bins
 
@@ -138,8 +140,9 @@ class _Balance:
     """Cells of each class in each bin, and how far they are from the bins' shares, in whole numbers throughout.
 
     With n cells of a class, of which bin b should have the share w_b / W, the cost is Σ (W·count − w_b·n)² / (n² w_b)
-    over the bins and classes, all cells together counting as one more class; a class absent from a bin costs more
-    than any imbalance.
+    over the bins and classes, all cells together counting as one more class. Once the bins are ``filled``, a class
+    absent from one costs more than any imbalance; charged from the start, that would spread the first, largest groups
+    over all bins whatever their shares.
     """
 
     def __init__(self, groups: list[Group], weights: tuple[int, ...]) -> None:
@@ -149,6 +152,7 @@ class _Balance:
         for _, counts in groups:
             self.total.update(counts)
         self.counts = [Counter[str]() for _ in weights]
+        self.filled = False
         self._absent = _UNIT * self.whole * self.whole * len(weights)
 
     def add(self, counts: Counter[str], bin: int, sign: int = 1) -> None:
@@ -168,7 +172,7 @@ class _Balance:
         )
 
     def _term(self, label: str, held: int, bin: int) -> int:
-        if not held:
+        if not held and self.filled:
             return self._absent
         share, total = self.weights[bin], self.total[label]
         # Each term is rounded down by itself, so that the cost of a state does not depend on the way to it.

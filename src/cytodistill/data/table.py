@@ -65,7 +65,7 @@ class CellTable:
     def labels(self) -> np.ndarray:
         """(N,) int64 codes into ``classes``; -1 where the label is not known."""
         codes = {name: code for code, name in enumerate(self.classes)}
-        return self.frame["label"].map(lambda name: codes.get(name, -1)).to_numpy(np.int64)
+        return self.frame["label"].map(lambda name: codes.get(name, -1)).to_numpy(np.int64, copy=True)
 
     @property
     def groups(self) -> np.ndarray:

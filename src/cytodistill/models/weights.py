@@ -23,7 +23,8 @@ class Transfer:
     loaded: int
     fresh: tuple[str, ...]
 
-    def classifier_loaded(self) -> bool:
+    @property
+    def complete(self) -> bool:
         """Whether nothing at all was left fresh: the source is a finished classifier of this very shape."""
         return not self.fresh
 

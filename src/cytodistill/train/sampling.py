@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cytodistill.recipe import Train
-
 
 def epoch_order(labels: Tensor, seed: int, epoch: int, imbalance: str) -> Tensor:
     """(n,) positions into the training cells in the order of one epoch, from the seed and the epoch alone.

@@ -60,15 +60,13 @@ def _read_tree(tree: Tree, name: str | None, window: int, require_labels: bool) 
 
 
 def _candidates(tree: Tree, format: str) -> list[Tree]:
-    """The tree, and what its only top folder wraps. For plain class folders an archive's only folder is its wrapping,
-    but one on disk is a lone class, to be named as a mistake."""
+    """The tree, and what folders that stand alone wrap. For plain class folders an archive's only folder is its
+    wrapping, but one on disk is a lone class, to be named as a mistake."""
     inner = tree.unwrapped()
-    if inner is None:
-        return [tree]
-    if format != "folder":
-        return [tree, inner]
-    is_wrapping = tree.root.is_file() and tree.top_folders[0].lower() not in folder.SPLITS
-    return [inner if is_wrapping else tree]
+    if format == "folder":
+        is_wrapping = tree.root.is_file() and tree.top_folders and tree.top_folders[0].lower() not in folder.SPLITS
+        return [inner if inner and is_wrapping else tree]
+    return [tree] if inner is None else [tree, *_candidates(inner, format)]
 
 
 def _names() -> str:

@@ -50,8 +50,8 @@ class Tree:
         return tuple(path for path in self.folders if "/" not in path)
 
     def unwrapped(self) -> Tree | None:
-        """The tree inside the only folder at the top, or None where there are more, or files beside it."""
-        if len(self.top_folders) != 1 or any("/" not in path for path in self.files):
+        """The tree inside the only folder at the top, or None where there are more, or images beside it."""
+        if len(self.top_folders) != 1 or any("/" not in path for path in self.images):
             return None
         return replace(self, top=f"{self.top}{self.top_folders[0]}/")
 

@@ -1,0 +1,310 @@
+"""The command line. Commands import what they need when they run, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cytodistill.errors import CytodistillError
+
+app = typer.Typer(
+    name="cytodistill",
+    help="Small, multi-exit classifiers of cervical cells by transfer learning and (self-)distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at, split and make sets of cells.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Grouping(StrEnum):
+    auto = "auto"
+    none = "none"
+
+
+Source = Annotated[str, typer.Argument(help="Folder, zip or manifest CSV of labelled cells.", metavar="SOURCE")]
+Format = Annotated[str | None, typer.Option(help="sipakmed, herlev, cric, cifar100, folder; recognised by itself.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A recipe's setting, section.key=value; may be repeated.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+RecipeOption = Annotated[str | None, typer.Option(help="quick, paper, or a YAML file.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Debug = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from cytodistill import __version__
+
+        print(f"cytodistill {__version__}")
+        raise typer.Exit
+
+
+# ---------------------------------------------------------------- data
+
+
+@data_app.command("inspect")
+def data_inspect(
+    source: Source, format: Format = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Classes, counts, sizes, groups, unreadable and duplicate files."""
+    from cytodistill.data.inspect import inspect_source, render
+    from cytodistill.data.sources import read_source
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        inspection = inspect_source(
+            read_source(source, format), lambda done, total: terminal.step("inspect", done, total)
+        )
+    if as_json:
+        print(json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False))
+        return
+    for part in render(inspection):
+        terminal.out.print(part)
+
+
+@data_app.command("split")
+def data_split(
+    source: Source,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The manifest to write, a .csv file.")],
+    ratio: Annotated[str, typer.Option(help="Training : validation : test.")] = "3:1:1",
+    folds: Annotated[int | None, typer.Option(help="Folds for cross-validation instead of a ratio.")] = None,
+    group: Annotated[Grouping, typer.Option(help="Keep groups whole, or split cell by cell.")] = Grouping.auto,
+    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    format: Format = None,
+) -> None:
+    """Split by group, stratified by class, into a manifest that `fit` takes."""
+    from cytodistill.data.sources import read_source
+    from cytodistill.data.split import split_table
+    from cytodistill.terminal import Terminal, counts_table
+
+    if out.suffix.lower() != ".csv":
+        raise CytodistillError(f"-o {out}: a manifest is a .csv file; name it so")
+    table = split_table(read_source(source, format), ratio=ratio, folds=folds, group=group.value, seed=seed)
+    table.write(out)
+    terminal = Terminal()
+    terminal.out.print(counts_table(table))
+    terminal.out.print(f"{out}: {len(table)} cells of {table.frame['group'].nunique()} groups, no group in two splits")
+
+
+@data_app.command("synth")
+def data_synth(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    cells: Annotated[int, typer.Option(help="How many cells, over five classes.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Same seed, same cells.")] = 0,
+) -> None:
+    """Draw a synthetic set of Pap cells in SIPaKMeD's format."""
+    from cytodistill.data.sources.synthetic import synthesize
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        synthesize(out, cells, seed, lambda done, total: terminal.step("synth", done, total))
+    terminal.out.print(f"{out}: {cells} synthetic cells")
+
+
+# ---------------------------------------------------------------- the main job
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to; an earlier demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Synthetic cells → teacher → student → report, in minutes on two cores."""
+    from cytodistill.demo import run_demo
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        run_demo(out, terminal)
+
+
+@app.command()
+def fit(
+    source: Source,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The run folder to make.", metavar="RUN")],
+    recipe: RecipeOption = None,
+    teacher: Annotated[str | None, typer.Option(help="timm name, weight file, run folder, or none.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="imagenet, weight file, run folder, or none.")] = None,
+    settings: Settings = None,
+    group: Annotated[Grouping | None, typer.Option(help="none: cells of a group may be in two splits.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    format: Format = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Train a classifier: transfer learning, teacher, student. Under torchrun, on several processes."""
+    from cytodistill.terminal import Terminal
+    from cytodistill.train.fit import fit as fit_run
+
+    chosen = [*([f"data.group={group.value}"] if group else []), *(settings or [])]
+    with Terminal() as terminal:
+        run = fit_run(
+            source,
+            out,
+            recipe=recipe,
+            teacher=teacher,
+            pretrained=pretrained,
+            settings=chosen,
+            resume=resume,
+            format=format,
+            device=device.value,
+            watcher=terminal,
+        )
+    if _first_rank():
+        result = run.info["result"]
+        terminal.out.print(
+            f"{out}: best epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s; now `cytodistill evaluate {out}`"
+        )
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    source: Annotated[str | None, typer.Argument(help="Other cells; by default the run's own test split.")] = None,
+    split: Annotated[str, typer.Option(help="test, val, train or all.")] = "test",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/report.")] = None,
+    format: Format = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Figures of each exit and the ensemble; writes metrics.json, predictions.csv and pictures."""
+    from cytodistill.evaluation import metrics_table
+    from cytodistill.evaluation.run import evaluate as evaluate_run
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        found = evaluate_run(run, source, split=split, out=out, format=format, device=device.value, watcher=terminal)
+    terminal.out.print(metrics_table(found.metrics))
+    for file in found.files[:3]:
+        terminal.out.print(str(file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, folders, zips or manifests.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help=".csv or .jsonl; by default CSV to stdout.")] = None,
+    format: Format = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Cells computed at once.")] = 64,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Predict every image; files that cannot be read are listed and passed over."""
+    from cytodistill.infer.files import collect, predict_files
+    from cytodistill.infer.predictor import load
+    from cytodistill.infer.writers import open_writer
+    from cytodistill.terminal import Terminal
+
+    predictor = load(run, device.value)
+    items = collect(inputs, format, predictor.recipe.data.window)
+    with Terminal() as terminal, open_writer(out, predictor.classes, predictor.exits) as writer:
+        problems = predict_files(
+            predictor,
+            items,
+            writer,
+            batch_size=batch_size,
+            progress=lambda done, total: terminal.step("predict", done, total),
+        )
+    for problem in problems[:10]:
+        terminal.err.print(f"passed over: {problem}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if len(problems) > 10:
+        terminal.err.print(f"… and {len(problems) - 10} more; the error column has them all", style="yellow")
+    if out is not None:
+        terminal.out.print(f"{out}: {len(items) - len(problems)} cells predicted, {len(problems)} passed over")
+    if items and len(problems) == len(items):
+        raise typer.Exit(1)
+
+
+@app.command()
+def model(
+    recipe: RecipeOption = None,
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 5,
+    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Image side in pixels; the recipe's.")] = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Parameters and multiply-accumulates (MACs) of a recipe's student, whole and up to each exit."""
+    from cytodistill.models.backbone import check_backbone
+    from cytodistill.models.count import network_cost
+    from cytodistill.models.multi_exit import build_network
+    from cytodistill.recipe import Recipe
+    from cytodistill.terminal import Terminal, cost_table
+
+    chosen = Recipe.load(recipe or "quick").override(settings or [])
+    if size is not None:
+        chosen = chosen.override({"data.image_size": size})
+    check_backbone(chosen.student.backbone, "student.backbone")
+    side = chosen.data.image_size
+    cost = network_cost(build_network(chosen.student, classes, side, chosen.seed), side)
+    if as_json:
+        print(json.dumps({"recipe": chosen.name, "classes": classes, "image_size": side, **cost.to_dict()}, indent=2))
+    else:
+        Terminal().out.print(cost_table(chosen, classes, cost))
+
+
+@app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="table3.")],
+    source: Source,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the runs and the table.")],
+    recipe: RecipeOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each draws its own split and training.")] = 3,
+    teacher: Annotated[str, typer.Option(help="timm name of the teacher.")] = "resnest50d",
+    teacher_weights: Annotated[str, typer.Option(help="Its natural-image weights: imagenet or a file.")] = "imagenet",
+    pretrained: Annotated[str, typer.Option(help="The student's natural-image weights.")] = "imagenet",
+    settings: Settings = None,
+    format: Format = None,
+) -> None:
+    """Run a table of the paper on your own cells: same splits and budget for every row; resumable."""
+    from cytodistill.recipe import Recipe
+    from cytodistill.reproduce.table import reproduce as run_table
+    from cytodistill.reproduce.table3 import table3
+    from cytodistill.terminal import Terminal
+
+    if table != "table3":
+        raise CytodistillError(f"reproduce {table}: there is table3")
+    chosen = Recipe.load(recipe or "quick").override(settings or [])
+    rows = table3(pretrained, teacher, teacher_weights)
+    with Terminal() as terminal:
+        file = run_table(rows, source, out, recipe=chosen, seeds=seeds, format=format, watcher=terminal)
+    terminal.out.print(file.with_suffix(".md").read_text(encoding="utf-8"), markup=False, highlight=False)
+
+
+def _first_rank() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: runs a command; CytodistillError becomes one line on stderr and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    # The flag is understood wherever it stands on the line.
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(args=given, prog_name="cytodistill")
+    except CytodistillError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; `--resume` continues a fit from its last checkpoint", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,103 @@
+"""What the user sees: progress bars where there is a terminal, plain lines where there is none, and small tables."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from cytodistill.data.table import CellTable
+    from cytodistill.models.count import Cost
+    from cytodistill.recipe import Recipe
+
+STAGES = {
+    "decode": "Decoding cells",
+    "inspect": "Looking at files",
+    "synth": "Drawing cells",
+    "teacher": "Fine-tuning the teacher",
+    "student": "Training the student",
+    "evaluate": "Evaluating",
+    "predict": "Predicting",
+}
+
+
+class Terminal:
+    """A Watcher that draws. Results go to ``out`` (stdout), progress and notes to ``err`` (stderr).
+
+    Outside a terminal there are no bars, and a line is printed as it is said.
+    """
+
+    def __init__(self) -> None:
+        self.out = Console()
+        self.err = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.err,
+            disable=not self.err.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+
+    def __enter__(self) -> Terminal:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bars.stop()
+
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Move a stage's bar; a rate is added where the stage counts cells."""
+        if self._bars.disable:
+            return
+        task = self._tasks.get(stage)
+        if task is None or done < self._bars.tasks[self._index(task)].completed:
+            if task is not None:
+                self._bars.remove_task(task)
+            task = self._tasks[stage] = self._bars.add_task(STAGES.get(stage, stage), total=total, note="")
+            self._started[stage] = time.monotonic()
+        seconds = time.monotonic() - self._started[stage]
+        if not note and seconds > 0.5:
+            note = f"{done / seconds:.0f} cells/s"
+        self._bars.update(task, completed=done, total=total, note=note)
+
+    def say(self, line: str) -> None:
+        """Print one line above the bars."""
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _index(self, task: TaskID) -> int:
+        return next(i for i, known in enumerate(self._bars.tasks) if known.id == task)
+
+
+def counts_table(table: CellTable) -> Table:
+    """Cells by class and split (or fold)."""
+    folded = (table.frame["fold"] >= 0).any()
+    frame = table.frame.assign(split=table.frame["fold"].map("fold {}".format)) if folded else table.frame
+    counts = frame.groupby(["label", "split"]).size().unstack(fill_value=0)
+    columns = sorted(counts.columns) if folded else [s for s in ("train", "val", "test") if s in counts.columns]
+    shown = Table("class", *columns)
+    for name in table.classes:
+        shown.add_row(name, *(str(counts.loc[name, column]) if name in counts.index else "0" for column in columns))
+    return shown
+
+
+def cost_table(recipe: Recipe, classes: int, cost: Cost) -> Table:
+    """Parameters and MACs, up to each exit and whole."""
+    side = recipe.data.image_size
+    shown = Table(
+        "",
+        "parameters",
+        "MMACs",
+        title=f"{recipe.student.backbone}, recipe {recipe.name}: {classes} classes, {side}×{side} px",
+    )
+    for exit, (parameters, macs) in enumerate(zip(cost.exit_parameters, cost.exit_macs, strict=True), start=1):
+        shown.add_row(f"up to exit {exit}", f"{parameters:,}", f"{macs / 1e6:.1f}")
+    shown.add_row("whole", f"{cost.parameters:,}", f"{cost.macs / 1e6:.1f}", style="bold")
+    return shown
