@@ -6,6 +6,7 @@ raise CytodistillError with the setting's name; ``override`` applies ``section.k
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from importlib import resources
 from pathlib import Path
@@ -161,8 +162,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Train:
-        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
-            raise ValueError("nesterov needs optimizer sgd and momentum > 0")
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise ValueError("nesterov needs momentum > 0")
         return self
 
 
@@ -245,10 +246,8 @@ def _split_assignment(assignment: str) -> tuple[str, Any]:
         raise CytodistillError(f"--set {assignment!r}: {value!r} is not a YAML value") from None
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-4 as a string; people mean the number.
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     return key.strip(), "none" if parsed is None else parsed
 
 

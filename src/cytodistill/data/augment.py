@@ -25,7 +25,7 @@ def draw_views(count: int, seed: int, epoch: int) -> Tensor:
 
 
 class Preprocess:
-    """uint8 cells to network input: (B, S, S, 3) → (B, 3, S, S) float32 with the recipe's mean and standard deviation."""
+    """uint8 cells (B, S, S, 3) to network input (B, 3, S, S) float32, with a recipe's mean and deviation."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self.mean = torch.tensor(mean)

@@ -40,7 +40,7 @@ def prepare_table(source: str | Path | CellTable, recipe: Recipe, format: str | 
             f"{source}: {int((~assigned).sum())} cells have no split and the others have; give each one, or none"
         )
     elif not len(table.indices("val")) and data.val_fraction:
-        table = split_validation(table, (1 - data.val_fraction, data.val_fraction), recipe.seed)
+        table = split_validation(table, (round(1 - data.val_fraction, 6), round(data.val_fraction, 6)), recipe.seed)
     if data.group != "none":
         table.check_groups()
     trained = np.unique(table.labels[table.indices("train")])

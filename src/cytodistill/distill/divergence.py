@@ -10,8 +10,8 @@ def soft_kl(student: Tensor, teacher: Tensor, temperature: float, direction: str
     """τ² · KL between the softmax of two (B, C) logits at temperature τ, averaged over the batch: a scalar.
 
     With t = softmax(teacher/τ) and s = softmax(student/τ), ``teacher_student`` is KL(t ‖ s) = Σ t ln(t/s), the form of
-    Hinton et al. 2015 and of the field; ``student_teacher`` is KL(s ‖ t), as the paper's eq. 2 is printed. The teacher's
-    logits are detached here, so no gradient can reach them.
+    Hinton et al. 2015 and of the field; ``student_teacher`` is KL(s ‖ t), as the paper's eq. 2 is printed. The
+    teacher's logits are detached here, so no gradient can reach them.
     """
     log_student = F.log_softmax(student.float() / temperature, dim=-1)
     log_teacher = F.log_softmax(teacher.detach().float() / temperature, dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -78,7 +80,7 @@ class MultiExit(nn.Module):
                 f"use {reductions[-1]} px or more"
             )
         channels, reductions = channels[-design.taps :], reductions[-design.taps :]
-        strides = [max(1, deep // shallow) for shallow, deep in zip(reductions[:-1], reductions[1:], strict=True)]
+        strides = [max(1, deep // shallow) for shallow, deep in pairwise(reductions)]
         self.design = design
         self.image_size = image_size
         self.backbone = pyramid

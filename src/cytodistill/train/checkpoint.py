@@ -12,7 +12,7 @@ from cytodistill.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings and containers of them) with torch's and the GPUs' RNG states added."""
+    """Write ``state`` (tensors, numbers, strings and containers of them) with the RNG states added."""
     rng = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state()
@@ -36,7 +36,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
         ) from None
     if found != fingerprint:
         raise CytodistillError(
-            f"{path}: written with another recipe, seed or cells; resume with what run.json says, or take another folder"
+            f"{path}: written with another recipe, seed or cells; resume with those of run.json, or take another folder"
         )
     torch.set_rng_state(state["rng"]["cpu"])
     if "cuda" in state["rng"] and torch.cuda.is_available():

@@ -65,7 +65,7 @@ def fit(
         watcher: is told of progress.
 
     Raises:
-        CytodistillError: anything wrong with the data, the recipe, the folder or the weights, before the folder is made.
+        CytodistillError: whatever is wrong with data, recipe, folder or weights, before the folder is made.
     """
     out = Path(out)
     watcher = watcher or Silent()
@@ -243,8 +243,8 @@ def _choose_recipe(
     chosen = chosen.override(settings if isinstance(settings, dict) else list(settings))
     if stored and chosen != stored.recipe:
         raise CytodistillError(
-            f"{stored.path}: --resume continues with the run's own recipe, and {_first_difference(chosen, stored.recipe)}"
-            "; leave the settings out, or choose another folder"
+            f"{stored.path}: --resume continues with the run's own recipe, and "
+            f"{_first_difference(chosen, stored.recipe)}; leave the settings out, or choose another folder"
         )
     return chosen
 

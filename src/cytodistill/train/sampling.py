@@ -26,11 +26,11 @@ def epoch_order(labels: Tensor, seed: int, epoch: int, imbalance: str) -> Tensor
 def batch_slices(cells: int, batch_size: int, world: int) -> list[slice]:
     """Slices of an epoch's order, one a global batch.
 
-    A last batch with fewer than two cells a rank has no batch statistics to speak of; its few cells sit out this epoch
-    (the next one's order is another), unless it is the only batch.
+    A last batch of one cell has no batch statistics, and one smaller than the ranks leaves a rank without work: its few
+    cells sit out this epoch (the next one's order is another), unless it is the only batch.
     """
     slices = [slice(start, min(start + batch_size, cells)) for start in range(0, cells, batch_size)]
-    if len(slices) > 1 and slices[-1].stop - slices[-1].start < 2 * world:
+    if len(slices) > 1 and slices[-1].stop - slices[-1].start < max(2, world):
         slices.pop()
     return slices
 

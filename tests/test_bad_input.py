@@ -1,0 +1,901 @@
+"""Every kind of bad input gets one line that names it and the mend, exit code 2, and leaves nothing behind.
+
+The table in docs/bad-input.md is made from the cases below: ``python tests/test_bad_input.py > docs/bad-input.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cytodistill.cli import main
+from cytodistill.train.fit import fit
+from cytodistill.train.log import Silent
+
+DOCS = Path(__file__).parents[1] / "docs" / "bad-input.md"
+RECIPE = """
+data: {image_size: 64}
+student: {backbone: test_resnet, taps: 3, pretrained: none}
+train: {epochs: 3, batch_size: 8, lr: 0.01, checkpoint_minutes: 0.0001}
+"""
+
+
+# ---------------------------------------------------------------- what the cases work on
+
+
+class Interrupting(Silent):
+    """Stops a run in its second epoch, when the first one's checkpoint is written."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def say(self, line: str) -> None:
+        self.epochs += " epoch " in line
+        if self.epochs == 2:
+            raise KeyboardInterrupt
+
+
+class Stock:
+    """One finished and one stopped run, made once; the cases spoil copies of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_cells(folder / "cells")
+        (folder / "tiny.yaml").write_text(RECIPE)
+        fit(folder / "cells", folder / "done", recipe=folder / "tiny.yaml", settings=["train.epochs=1"], device="cpu")
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(
+                folder / "cells",
+                folder / "stopped",
+                recipe=folder / "tiny.yaml",
+                device="cpu",
+                watcher=Interrupting(),
+            )
+        assert (folder / "stopped" / "checkpoint.pt").is_file()
+
+
+def write_cells(folder: Path, classes: tuple[str, ...] = ("benign", "malign"), each: int = 6) -> Path:
+    """Class folders of small distinct images."""
+    for code, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            Image.new("RGB", (12, 10), (40 * number, 90 * code, 77)).save(folder / name / f"{number}.png")
+    return folder
+
+
+class Bench:
+    """The working folder of one case; paths in it are relative, so that its lines read the same anywhere."""
+
+    def __init__(self, folder: Path, stock: Stock) -> None:
+        self.folder = folder
+        self.stock = stock
+        self.world = contextlib.ExitStack()
+        shutil.copy(stock.folder / "tiny.yaml", folder)
+
+    def hide(self, module: str) -> None:
+        """Make as if a module were not installed."""
+        self.world.enter_context(mock.patch.dict(sys.modules, {module: None}))
+
+    def unplug(self) -> None:
+        """Make as if there were no internet."""
+        refusal = OSError("Name or service not known")
+        self.world.enter_context(mock.patch("timm.models._builder.load_state_dict_from_hf", side_effect=refusal))
+
+    def cells(self, *classes: str, each: int = 6) -> str:
+        write_cells(self.folder / "cells", classes or ("benign", "malign"), each)
+        return "cells"
+
+    def write(self, name: str, content: str | bytes = "") -> str:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return name
+
+    def zip(self, name: str, *members: str) -> str:
+        with zipfile.ZipFile(self.folder / name, "w") as file:
+            for number, member in enumerate(members):
+                picture = io.BytesIO()
+                Image.new("RGB", (8, 8), (30 * number, 9, 7)).save(picture, "png")
+                file.writestr(member, picture.getvalue())
+        return name
+
+    def manifest(self, *lines: str) -> str:
+        """A CSV of the lines, in which ``benign/0`` and the like stand for images."""
+        self.cells()
+        text = "\n".join(re.sub(r"\b((?:benign|malign)/\d)(?!\.)", r"cells/\1.png", line) for line in lines)
+        return self.write("cells.csv", text + "\n")
+
+    def cric(self, *lines: str, header: str = "image_filename,bethesda_system,nucleus_x,nucleus_y") -> str:
+        (self.folder / "cric").mkdir()
+        Image.new("RGB", (200, 150)).save(self.folder / "cric" / "field.png")
+        self.write("cric/classifications.csv", "\n".join([header, *lines]) + "\n")
+        return "cric"
+
+    def done(self, name: str = "done") -> Path:
+        """Path of a copy of the finished run."""
+        shutil.copytree(self.stock.folder / "done", self.folder / name)
+        return Path(name)
+
+    def stopped(self) -> Path:
+        """Path of a copy of the run that was stopped."""
+        shutil.copytree(self.stock.folder / "stopped", self.folder / "stopped")
+        return Path("stopped")
+
+    def weights(self, name: str = "weights.safetensors") -> str:
+        save_file({"conv.weight": torch.zeros(2, 2)}, self.folder / name)
+        return name
+
+    def fit(self, source: str, *more: str) -> list[str]:
+        return ["fit", source, "-o", "runs/new", "--recipe", "tiny.yaml", *more]
+
+    def set(self, *settings: str) -> list[str]:
+        """A fit that is fine but for its settings."""
+        return self.fit(self.cells(), *(part for setting in settings for part in ("--set", setting)))
+
+    def recipe(self, text: str | bytes) -> list[str]:
+        return ["fit", self.cells(), "-o", "runs/new", "--recipe", self.write("mine.yaml", text)]
+
+    def resume(self, run: Path, *more: str) -> list[str]:
+        return ["fit", str(self.stock.folder / "cells"), "-o", str(run), "--resume", *more]
+
+    def change(self, file: Path, change: Callable[[bytes], bytes]) -> None:
+        path = self.folder / file
+        path.write_bytes(change(path.read_bytes()))
+
+    def change_json(self, run: Path, **values: object) -> None:
+        self.change(run / "run.json", lambda old: json.dumps(json.loads(old) | values).encode())
+
+    def snapshot(self) -> dict[str, str]:
+        """Every file and folder, files with their hashes."""
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            for path in sorted(self.folder.rglob("*"))
+        }
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG whose header alone says how large it is."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return body + b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+# ---------------------------------------------------------------- the cases
+
+
+@dataclass(frozen=True)
+class Case:
+    area: str
+    name: str
+    arguments: Callable[[Bench], list[str]]
+    line: str
+
+
+CASES: list[Case] = []
+
+
+def case(area: str, name: str, line: str) -> Callable:
+    """Decorator: the function prepares a bench and returns the command line; ``line`` is searched in what is said."""
+
+    def add(arguments: Callable[[Bench], list[str]]) -> Callable[[Bench], list[str]]:
+        CASES.append(Case(area, name, arguments, line))
+        return arguments
+
+    return add
+
+
+def cases(area: str, *rows: tuple[str, Callable[[Bench], list[str]], str]) -> None:
+    CASES.extend(Case(area, name, arguments, line) for name, arguments, line in rows)
+
+
+DATA, SETTINGS, RUN, WEIGHTS, COMMAND = "Data", "Recipe and settings", "Run folder", "Weights and teacher", "Command"
+
+
+def spoiled(content: bytes | None, name: str = "cells/malign/3.png") -> Callable[[Bench], list[str]]:
+    """A fit on cells with one image spoiled."""
+
+    def arrange(bench: Bench) -> list[str]:
+        bench.cells()
+        bench.write(name, (bench.folder / name).read_bytes()[:60] if content is None else content)
+        return bench.fit("cells")
+
+    return arrange
+
+
+def with_manifest(*lines: str, more: tuple[str, ...] = ()) -> Callable[[Bench], list[str]]:
+    return lambda bench: bench.fit(bench.manifest(*lines), *more)
+
+
+@case(DATA, "empty folder", r"empty: no images in it .*check the path")
+def _(bench: Bench) -> list[str]:
+    (bench.folder / "empty").mkdir()
+    return bench.fit("empty")
+
+
+@case(DATA, "class folder without images", r"cells/other: a class folder without images .*fill it or remove it")
+def _(bench: Bench) -> list[str]:
+    bench.cells()
+    (bench.folder / "cells" / "other").mkdir()
+    return bench.fit("cells")
+
+
+@case(DATA, "damaged member of a zip archive", r"cells.zip:a/1.png: cannot be unpacked .*make the archive again")
+def _(bench: Bench) -> list[str]:
+    bench.zip("cells.zip", *(f"{name}/{n}.png" for name in "ab" for n in range(6)))
+    bench.change(Path("cells.zip"), lambda old: old.replace(b"IDAT", b"IDOT", 2))
+    return bench.fit("cells.zip")
+
+
+@case(DATA, "manifest that is not text", r"cells.csv: not a CSV file in UTF-8 .*save it as CSV UTF-8")
+def _(bench: Bench) -> list[str]:
+    return bench.fit(bench.write("cells.csv", b"path,label\n\xff\xfe\x00,a\n"))
+
+
+cases(
+    DATA,
+    ("source that is not there", lambda b: b.fit("cels"), r"cels: no such folder or file; check the path"),
+    (
+        "file that is no source",
+        lambda b: b.fit(b.write("cells.txt", "cells")),
+        r"cells.txt: neither a folder, a \.zip archive nor a manifest \.csv; give one of these",
+    ),
+    (
+        "damaged zip archive",
+        lambda b: b.fit(b.write("cells.zip", b"PK\3\4 and no more")),
+        r"cells.zip: not a readable zip archive .*fetch it again",
+    ),
+    (
+        "zip archive that points out of itself",
+        lambda b: b.fit(b.zip("cells.zip", "a/1.png", "../b/1.png")),
+        r"cells.zip: member '\.\./b/1.png' points out of the archive; make it again",
+    ),
+    ("only one class", lambda b: b.fit(b.cells("benign")), r"only the class folder benign/; .*at least 2"),
+    (
+        "image outside the class folders",
+        spoiled(png_of_size(8, 8), "cells/stray.png"),
+        r"cells/stray.png: an image outside the class folders; move it",
+    ),
+    ("truncated image", spoiled(None), r"cells/malign/3.png: damaged or truncated .*replace the file or remove it"),
+    ("empty image file", spoiled(b""), r"malign/3.png: empty \(0 bytes\); replace the file or remove it"),
+    (
+        "text file with an image's name",
+        spoiled(b"no picture"),
+        r"malign/3.png: not a readable PNG.*convert the file or remove it",
+    ),
+    (
+        "image that is too large, by its header",
+        spoiled(png_of_size(60_000, 60_000)),
+        r"malign/3.png: .*more than the 100 megapixels allowed; cut it",
+    ),
+    ("image of one pixel", spoiled(png_of_size(1, 1)), r"malign/3.png: 1×1 pixels, too small .*remove the file"),
+    (
+        "class with too few groups for a split",
+        lambda b: b.fit(b.cells(each=2)),
+        r"class 'benign' has 2 cells in 2 group\(s\), and 3 splits need .*; add cells",
+    ),
+    (
+        "unknown --format",
+        lambda b: b.fit(b.cells(), "--format", "sipakmet"),
+        r"--format sipakmet: not known; the formats are sipakmed",
+    ),
+    (
+        "--format that does not fit",
+        lambda b: b.fit(b.cells(), "--format", "herlev"),
+        r"cells: does not look like herlev .*the formats are",
+    ),
+    (
+        "CRIC: column missing",
+        lambda b: b.fit(b.cric(header="image_filename,bethesda_system,nucleus_x")),
+        r"classifications.csv: no column nucleus_y; CRIC's file has",
+    ),
+    (
+        "CRIC: image absent",
+        lambda b: b.fit(b.cric("gone.png,NILM,10,10")),
+        r"classifications.csv, line 2: the image 'gone.png' is neither .*add them or remove",
+    ),
+    (
+        "CRIC: coordinate that is no number",
+        lambda b: b.fit(b.cric("field.png,NILM,ten,10")),
+        r"classifications.csv, line 2: nucleus_x 'ten' is not a number; mend the line",
+    ),
+    (
+        "CRIC: coordinate outside its image",
+        lambda b: b.fit(b.cric("field.png,NILM,10,900")),
+        r"line 2: the nucleus at \(10, 900\) is outside field.png",
+    ),
+    (
+        "CRIC: unknown class",
+        lambda b: b.fit(b.cric("field.png,CIN3,10,10")),
+        r"line 2: bethesda_system 'CIN3' is not one of NILM",
+    ),
+    ("manifest: column missing", with_manifest("path", "benign/0"), r"cells.csv: no column label; a manifest needs"),
+    (
+        "manifest: image absent",
+        with_manifest("path,label", "cells/benign/gone.png,benign"),
+        r"cells.csv, line 2: the image .*gone.png does not exist; correct path or root",
+    ),
+    (
+        "manifest: unknown split",
+        with_manifest("path,label,split", "benign/0,benign,training"),
+        r"cells.csv, line 2: split 'training' is not known; use train, val, test",
+    ),
+    (
+        "manifest: some cells without a split",
+        with_manifest("path,label,split", "benign/0,benign,train", "malign/0,malign,"),
+        r"cells.csv: 1 cells have no split and the others have; give each one, or none",
+    ),
+    (
+        "manifest: cell without a label",
+        with_manifest("path,label", "benign/0,benign", "malign/0,"),
+        r"cells.csv, line 3: no label; fill it or remove the line",
+    ),
+    (
+        "manifest: half a window",
+        with_manifest("path,label,x,y,width,height", "benign/0,benign,1,1,5,"),
+        r"cells.csv, line 2: a window without height; give x, y, width and height, or none",
+    ),
+    (
+        "manifest: window outside its image",
+        with_manifest(
+            "path,label,split,x,y,width,height",
+            "benign/0,benign,train,900,1,5,5",
+            "malign/0,malign,train,1,1,5,5",
+            more=("--set", "data.val_fraction=0"),
+        ),
+        r"benign/0.png: the window 5×5 at \(900, 1\) lies outside the image .*correct its coordinates",
+    ),
+    (
+        "manifest: group in two splits",
+        with_manifest(
+            "path,label,group,split", "benign/0,benign,p1,train", "malign/0,malign,p2,train", "malign/1,malign,p1,val"
+        ),
+        r"group 'p1' has cells in splits train and val .*split again .*--group none",
+    ),
+    (
+        "manifest: training split of one class",
+        with_manifest(
+            "path,label,split",
+            "benign/0,benign,train",
+            "benign/1,benign,train",
+            "benign/2,benign,val",
+            "malign/0,malign,test",
+        ),
+        r"cells.csv: the training split has 2 cells of 1 class.* at least two",
+    ),
+    (
+        "manifest: too few groups for a validation split",
+        with_manifest("path,label,split", "benign/0,benign,train", "malign/0,malign,train", "malign/1,malign,test"),
+        r"class 'benign' has 1 cells in 1 group\(s\).*data\.val_fraction=0",
+    ),
+    (
+        "manifest: same image twice",
+        with_manifest("path,label", "benign/0,benign", "benign/0,malign"),
+        r"cells.csv, line 3: the same image and window as line 2; keep one",
+    ),
+    (
+        "--set data.fold without folds",
+        lambda b: b.set("data.fold=1"),
+        r"data.fold=1: the table has no folds .*--folds 5",
+    ),
+)
+
+cases(
+    SETTINGS,
+    (
+        "unknown recipe",
+        lambda b: ["fit", b.cells(), "-o", "runs/new", "--recipe", "papper"],
+        r"recipe 'papper': no such recipe; there are demo, paper, quick, or give a \.yaml file",
+    ),
+    (
+        "recipe file that is not there",
+        lambda b: ["fit", b.cells(), "-o", "runs/new", "--recipe", "mine.yaml"],
+        r"recipe mine.yaml: no such file",
+    ),
+    ("recipe that is not YAML", lambda b: b.recipe("train: [1, 2\nlr: {"), r"recipe mine.yaml: not YAML .*line \d"),
+    ("recipe that is not text", lambda b: b.recipe(b"train: \xff\xfe"), r"recipe mine.yaml: not .*UTF-8"),
+    ("recipe without sections", lambda b: b.recipe("just words"), r"recipe mine.yaml: expected sections such as"),
+    (
+        "unknown section",
+        lambda b: b.recipe("trian: {epochs: 3}"),
+        r"recipe mine.yaml: trian: unknown setting; did you mean 'train'\?",
+    ),
+    (
+        "section that is no section",
+        lambda b: b.recipe("train: 3"),
+        r"recipe mine.yaml: train=3: .*",
+    ),
+    ("recipe with a number for a name", lambda b: b.recipe("1: 2"), r"recipe mine.yaml: 1: unknown setting"),
+    (
+        "unknown setting",
+        lambda b: b.set("train.epoch=3"),
+        r"--set: train.epoch: unknown setting; did you mean 'epochs'\?",
+    ),
+    (
+        "unknown section in --set",
+        lambda b: b.set("trian.epochs=3"),
+        r"--set trian.epochs: there is no section 'trian'; did you mean 'train'\?",
+    ),
+    ("wrong type", lambda b: b.set("train.epochs=many"), r"--set: train.epochs='many': input should be a valid integer"),
+    ("out of range", lambda b: b.set("train.lr=-1"), r"--set: train.lr=-1: input should be greater than 0"),
+    ("not a number", lambda b: b.set("train.lr=.nan"), r"--set: train.lr=nan: input should be "),
+    ("infinite", lambda b: b.set("train.weight_decay=.inf"), r"--set: train.weight_decay=inf: input should be "),
+    ("infinite setting of a method", lambda b: b.set("method.temperature=.inf"), r"method.temperature=inf: .*finite"),
+    (
+        "not one of the choices",
+        lambda b: b.set("train.optimizer=adam"),
+        r"--set: train.optimizer='adam': input should be 'sgd' or 'adamw'",
+    ),
+    ("--set without a value", lambda b: b.set("train.epochs"), r"--set 'train.epochs': write it as section.key=value"),
+    ("--set with a broken value", lambda b: b.set("data.mean=[1"), r"--set 'data.mean=\[1': '\[1' is not a YAML value"),
+    ("bad ratio", lambda b: b.set("data.ratio=3:1"), r"--set: data.ratio='3:1': .*like 3:1:1"),
+    ("falling crop scale", lambda b: b.set("augment.scale=[1, 0.5]"), r"augment.*scale must be two rising numbers"),
+    ("Nesterov without momentum", lambda b: b.set("train.nesterov=true", "train.momentum=0"), r"nesterov needs"),
+    ("unknown method", lambda b: b.set("method.name=kdd"), r"method.name='kdd': no such method; did you mean 'kd'\?"),
+    (
+        "unknown setting of a method",
+        lambda b: b.set("method.temprature=2"),
+        r"method.temprature: 'self_distillation' has no such setting; did you mean 'temperature'\?",
+    ),
+    (
+        "method's setting out of range",
+        lambda b: b.set("method.temperature=0"),
+        r"method.temperature=0: input should be greater than 0",
+    ),
+    ("kd without a teacher", lambda b: b.set("method.name=kd"), r"method.name=kd: needs a teacher; give --teacher"),
+    (
+        "teacher for a method that takes none",
+        lambda b: b.set("method.name=supervised", "teacher.source=test_vit", "teacher.pretrained=none"),
+        r"method.name=supervised: does not learn from a teacher; set --teacher none",
+    ),
+    (
+        "self-distillation of one exit",
+        lambda b: b.set("student.multi_exit=false"),
+        r"self_distillation: the student has one exit .*set student.multi_exit=true",
+    ),
+    (
+        "unknown backbone",
+        lambda b: b.set("student.backbone=resnet81"),
+        r"student.backbone='resnet81': timm has no such model; did you mean",
+    ),
+    (
+        "small-image stem on a network without one",
+        lambda b: b.set("student.backbone=test_vit", "student.stem=cifar"),
+        r"student.stem=cifar: 'test_vit' has no ResNet stem .*use stem: imagenet",
+    ),
+    ("more exits than stages", lambda b: b.set("student.taps=8"), r"student.taps=8: 'test_resnet' has \d stages"),
+    (
+        "image smaller than the network's stride",
+        lambda b: b.set("data.image_size=16", "student.stem=imagenet"),
+        r"data.image_size=16: 'test_resnet' strides by 32; use 32 px or more",
+    ),
+    (
+        "unknown setting of the teacher's training",
+        lambda b: b.set(
+            "method.name=kd", "teacher.source=test_vit", "teacher.pretrained=none", "teacher.train={epoch: 1}"
+        ),
+        r"teacher.train.epoch: unknown setting; did you mean 'epochs'\?",
+    ),
+)
+
+
+@case(SETTINGS, "TensorBoard that is not installed", r"train.tensorboard=true: .*pip install 'cytodistill\[track\]'")
+def _(bench: Bench) -> list[str]:
+    bench.hide("torch.utils.tensorboard")
+    return bench.set("train.tensorboard=true")
+
+
+def spoil(file: str, change: Callable[[bytes], bytes], command: str = "evaluate") -> Callable[[Bench], list[str]]:
+    """A finished run with one file changed."""
+
+    def arrange(bench: Bench) -> list[str]:
+        run = bench.done()
+        bench.change(run / file, change)
+        return [command, str(run)]
+
+    return arrange
+
+
+@case(RUN, "fit into a run without --resume", r"done: holds a run already; --resume continues it, or choose another")
+def _(bench: Bench) -> list[str]:
+    return ["fit", bench.cells(), "-o", str(bench.done()), "--recipe", "tiny.yaml"]
+
+
+@case(RUN, "fit into a file", r"notes.txt: is not empty and not a run folder; choose another folder|notes.txt: .*file")
+def _(bench: Bench) -> list[str]:
+    return ["fit", bench.cells(), "-o", bench.write("notes.txt", "x"), "--recipe", "tiny.yaml"]
+
+
+@case(RUN, "fit below a file", r"notes.txt/run.*: cannot be written .*choose another")
+def _(bench: Bench) -> list[str]:
+    return ["fit", bench.cells(), "-o", bench.write("notes.txt", "x") + "/run", "--recipe", "tiny.yaml"]
+
+
+@case(RUN, "fit into another folder that is not empty", r"papers: is not empty and not a run folder; choose another")
+def _(bench: Bench) -> list[str]:
+    bench.write("papers/notes.txt")
+    return ["fit", bench.cells(), "-o", "papers", "--recipe", "tiny.yaml"]
+
+
+@case(RUN, "--resume in another folder that is not empty", r"papers: is not empty and not a run folder; choose another")
+def _(bench: Bench) -> list[str]:
+    bench.write("papers/notes.txt")
+    return ["fit", bench.cells(), "-o", "papers", "--recipe", "tiny.yaml", "--resume"]
+
+
+@case(RUN, "--resume with another recipe", r"stopped: --resume .*train.lr is 0.5 now and 0.01 there; leave the settings")
+def _(bench: Bench) -> list[str]:
+    return bench.resume(bench.stopped(), "--set", "train.lr=0.5")
+
+
+@case(RUN, "--resume with a damaged checkpoint", r"checkpoint.pt: the checkpoint is damaged .*fit again")
+def _(bench: Bench) -> list[str]:
+    run = bench.stopped()
+    bench.change(run / "checkpoint.pt", lambda old: old[: len(old) // 2])
+    return bench.resume(run)
+
+
+@case(RUN, "--resume with an empty checkpoint", r"checkpoint.pt: the checkpoint is damaged .*fit again")
+def _(bench: Bench) -> list[str]:
+    run = bench.stopped()
+    bench.change(run / "checkpoint.pt", lambda old: b"")
+    return bench.resume(run)
+
+
+@case(RUN, "--resume with the checkpoint of another recipe", r"checkpoint.pt: written with another recipe, seed or cells")
+def _(bench: Bench) -> list[str]:
+    run = bench.stopped()
+    state = torch.load(bench.folder / run / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "fingerprint": "of another"}, bench.folder / run / "checkpoint.pt")
+    return bench.resume(run)
+
+
+@case(RUN, "evaluate a folder that is no run", r"cells: not a run folder \(it has no run.json\); make one with")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", bench.cells()]
+
+
+@case(RUN, "unfinished run", r"stopped: the run is not finished; continue it with .*--resume")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.stopped())]
+
+
+@case(RUN, "run.json of a later version", r"run.json: written by another version \(format 99\); update cytodistill")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    bench.change_json(run, format=99, recipe={"optics": 1})
+    return ["evaluate", str(run)]
+
+
+@case(RUN, "run.json without its parts", r"run.json: damaged \(.*'table'\); fit again")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    text = json.loads((bench.folder / run / "run.json").read_text())
+    del text["table"]
+    bench.write("done/run.json", json.dumps(text))
+    return ["evaluate", str(run)]
+
+
+@case(RUN, "weights gone", r"model.safetensors: gone; fit again")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    (bench.folder / run / "model.safetensors").unlink()
+    return ["predict", str(run), bench.cells()]
+
+
+@case(RUN, "weights of another network", r"model.safetensors: damaged or of another network .*fit again")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    bench.weights(f"{run}/model.safetensors")
+    return ["evaluate", str(run)]
+
+
+@case(RUN, "manifest gone", r"manifest.csv: gone; give a source or manifest to work on")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    (bench.folder / run / "manifest.csv").unlink()
+    return ["evaluate", str(run)]
+
+
+@case(RUN, "images of the run gone", r"manifest.csv, line 2: the image .* does not exist; correct path or root")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    bench.change(run / "manifest.csv", lambda old: old.replace(str(bench.stock.folder / "cells").encode(), b"/moved"))
+    return ["evaluate", str(run)]
+
+
+cases(
+    RUN,
+    ("run that is not there", lambda b: ["evaluate", "runs/none"], r"runs/none: no such folder; make one with"),
+    ("damaged run.json", spoil("run.json", lambda old: old[:100]), r"run.json: damaged \(.*\); fit again"),
+    ("run.json of something else", spoil("run.json", lambda old: b"[]"), r"run.json: damaged \(.*\); fit again"),
+    ("truncated weights", spoil("model.safetensors", lambda old: old[:-50]), r"model.safetensors: damaged .*fit again"),
+    ("empty weights", spoil("model.safetensors", lambda old: b""), r"model.safetensors: damaged .*fit again"),
+    (
+        "manifest changed: a split",
+        spoil("manifest.csv", lambda old: old.replace(b",test,", b",val,", 1)),
+        r"manifest.csv: not the table that the run was fitted on .*give the changed one as SOURCE",
+    ),
+    (
+        "manifest changed: a label",
+        spoil("manifest.csv", lambda old: old.replace(b",benign,", b",benigm,", 1)),
+        r"manifest.csv: not the table that the run was fitted on .*give the changed one as SOURCE",
+    ),
+)
+
+
+def with_weights(name: str, content: bytes) -> Callable[[Bench], list[str]]:
+    return lambda bench: bench.fit(bench.cells(), "--pretrained", bench.write(name, content))
+
+
+@case(WEIGHTS, "weights of another network as start", r"student.pretrained='weights.safetensors': fits 0 of .*another")
+def _(bench: Bench) -> list[str]:
+    return bench.fit(bench.cells(), "--pretrained", bench.weights())
+
+
+class Planted:
+    """Pickles as code that would print; loading must refuse it."""
+
+    def __reduce__(self):
+        return print, ("ran",)
+
+
+@case(WEIGHTS, "pickled code in a weight file", r"weights.pt': holds more than tensors; save its state_dict as")
+def _(bench: Bench) -> list[str]:
+    torch.save({"conv.weight": Planted()}, bench.folder / "weights.pt")
+    return bench.fit(bench.cells(), "--pretrained", "weights.pt")
+
+
+@case(WEIGHTS, "weight file without a state dict", r"weights.pt': not a state dict of tensors; ")
+def _(bench: Bench) -> list[str]:
+    torch.save([1, 2], bench.folder / "weights.pt")
+    return bench.fit(bench.cells(), "--pretrained", "weights.pt")
+
+
+@case(WEIGHTS, "weights that timm's hub cannot give", r"student.pretrained=imagenet: .*give a local file")
+def _(bench: Bench) -> list[str]:
+    bench.unplug()
+    return bench.fit(bench.cells(), "--pretrained", "imagenet")
+
+
+def taught(bench: Bench, teacher: str, *settings: str) -> list[str]:
+    more = [part for setting in ("method.name=kd", "teacher.pretrained=none", *settings) for part in ("--set", setting)]
+    return bench.fit(bench.cells(), "--teacher", teacher, *more)
+
+
+@case(WEIGHTS, "teacher of other classes", r"teacher.source=done: its classes \(benign, malign\) are not those of the")
+def _(bench: Bench) -> list[str]:
+    return bench.fit(bench.cells("x", "y"), "--teacher", str(bench.done()), "--set", "method.name=kd")
+
+
+@case(WEIGHTS, "teacher of another weight file's network", r"teacher.source='test_resnet.safetensors': fits 0 of")
+def _(bench: Bench) -> list[str]:
+    return taught(bench, bench.weights("test_resnet.safetensors"))
+
+
+cases(
+    WEIGHTS,
+    (
+        "weight file that is not there",
+        lambda b: b.fit(b.cells(), "--pretrained", "resnet18.safetensors"),
+        r"student.pretrained='resnet18.safetensors': no such weight file or run folder",
+    ),
+    (
+        "text as .safetensors",
+        with_weights("weights.safetensors", b"weights"),
+        r"student.pretrained='weights.safetensors': not a readable weight file",
+    ),
+    (
+        "text as .pt",
+        with_weights("weights.pt", b"these are not weights"),
+        r"student.pretrained='weights.pt': not a readable weight file",
+    ),
+    ("empty .pt", with_weights("weights.pt", b""), r"student.pretrained='weights.pt': not a readable weight file"),
+    (
+        "folder that is no run as start",
+        lambda b: b.fit(b.cells(), "--pretrained", "cells"),
+        r"student.pretrained='cells.*': no such weight file or run folder",
+    ),
+    (
+        "unknown teacher",
+        lambda b: taught(b, "resnet81"),
+        r"teacher.source='resnet81': timm has no such model; did you mean",
+    ),
+    (
+        "teacher's run folder that is not there",
+        lambda b: taught(b, "runs/teacher"),
+        r"teacher.source='runs/teacher': no such weight file or run folder",
+    ),
+    (
+        "teacher's weight file that is not there",
+        lambda b: taught(b, "teacher.pt"),
+        r"teacher.source='teacher.pt': no such weight file or run folder",
+    ),
+    (
+        "teacher's weight file without a network's name",
+        lambda b: taught(b, b.weights("best.safetensors")),
+        r"teacher.backbone='best': timm has no such model; .*teacher.backbone",
+    ),
+    (
+        "teacher that is not finished",
+        lambda b: taught(b, str(b.stopped())),
+        r"teacher.source=stopped: that run is not finished; resume it",
+    ),
+    (
+        "teacher of another image size",
+        lambda b: taught(b, str(b.done()), "data.image_size=96"),
+        r"teacher.source=done: fitted with data.image_size=64, the student has 96",
+    ),
+)
+
+
+@case(COMMAND, "evaluate on cells of other classes", r"cells: class 'x' is not one of the run's classes \(benign, malign")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.done()), bench.cells("x", "y")]
+
+
+@case(COMMAND, "evaluate on a split that is not there", r"cells.csv: no cells in split 'val'; choose another with --split")
+def _(bench: Bench) -> list[str]:
+    source = bench.manifest("path,label,split", "benign/0,benign,test", "malign/0,malign,test")
+    return ["evaluate", str(bench.done()), source, "--split", "val"]
+
+
+@case(COMMAND, "evaluate into a file", r"notes.txt.*: cannot be written .*choose another")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.done()), "-o", bench.write("notes.txt")]
+
+
+@case(COMMAND, "predict without images", r"empty: no images in it .*check the path")
+def _(bench: Bench) -> list[str]:
+    (bench.folder / "empty").mkdir()
+    return ["predict", str(bench.done()), "empty"]
+
+
+@case(COMMAND, "predict into a folder", r"cells.csv: .*choose another")
+def _(bench: Bench) -> list[str]:
+    (bench.folder / "cells.csv").mkdir()
+    return ["predict", str(bench.done()), bench.cells(), "-o", "cells.csv"]
+
+
+@case(COMMAND, "synth into a folder that is not empty", r"cells: already exists and is not an empty folder; name a new")
+def _(bench: Bench) -> list[str]:
+    return ["data", "synth", bench.cells(), "--cells", "100"]
+
+
+@case(COMMAND, "synth below a file", r"notes.txt/cells: cannot be written")
+def _(bench: Bench) -> list[str]:
+    return ["data", "synth", bench.write("notes.txt") + "/cells", "--cells", "100"]
+
+
+@case(COMMAND, "demo into a folder that is no demo", r"cells: is not empty and not an earlier demo; choose another")
+def _(bench: Bench) -> list[str]:
+    return ["demo", "-o", bench.cells()]
+
+
+cases(
+    COMMAND,
+    (
+        "evaluate an unknown split",
+        lambda b: ["evaluate", str(b.done()), "--split", "dev"],
+        r"--split dev: choose train, val, test or all",
+    ),
+    (
+        "GPU where there is none",
+        lambda b: ["evaluate", str(b.done()), "--device", "cuda"],
+        r"--device cuda: torch finds no GPU here; use --device cpu",
+    ),
+    (
+        "predict into an unknown kind of file",
+        lambda b: ["predict", str(b.done()), b.cells(), "-o", "out.xlsx"],
+        r"out.xlsx: predictions are written as \.csv or \.jsonl; name the file so",
+    ),
+    (
+        "predict from what is not there",
+        lambda b: ["predict", str(b.done()), "cels"],
+        r"cels: no such folder or file; check the path",
+    ),
+    ("synth of too few cells", lambda b: ["data", "synth", "new", "--cells", "9"], r"cells=9: at least 65 are needed"),
+    ("demo into a file", lambda b: ["demo", "-o", b.write("notes.txt")], r"notes.txt: .*choose another folder with -o"),
+    (
+        "split into what is no .csv",
+        lambda b: ["data", "split", b.cells(), "-o", "splits.txt"],
+        r"-o splits.txt: a manifest is a \.csv file; name it so",
+    ),
+    (
+        "split by a bad ratio",
+        lambda b: ["data", "split", b.cells(), "-o", "splits.csv", "--ratio", "3:0:1"],
+        r"--ratio 3:0:1: each part of train:val:test must be a positive number, like 3:1:1",
+    ),
+    (
+        "split into too few folds",
+        lambda b: ["data", "split", b.cells(), "-o", "splits.csv", "--folds", "2"],
+        r"--folds 2: needs at least 3",
+    ),
+    (
+        "inspect what is not there",
+        lambda b: ["data", "inspect", "cels"],
+        r"cels: no such folder or file; check the path",
+    ),
+    (
+        "reproduce an unknown table",
+        lambda b: ["reproduce", "table9", b.cells(), "-o", "runs"],
+        r"reproduce table9: there is table3",
+    ),
+    (
+        "model of an unknown network",
+        lambda b: ["model", "--set", "student.backbone=resnet81"],
+        r"student.backbone='resnet81': timm has no such model",
+    ),
+)
+
+
+# ---------------------------------------------------------------- what is asked of them
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+    changed: bool
+
+
+def run_main(bench: Bench, arguments: list[str]) -> Said:
+    """The command line in this process, in the bench's folder."""
+    out, err = io.StringIO(), io.StringIO()
+    before = bench.snapshot()
+    code = 0
+    with bench.world, contextlib.chdir(bench.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Said(code, out.getvalue(), err.getvalue(), bench.snapshot() != before)
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    os.environ["CYTODISTILL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    return Stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture
+def bench(stock: Stock, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, stock)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.area}: {case.name}")
+def test_one_line_and_nothing_left(case: Case, bench: Bench) -> None:
+    said = run_main(bench, case.arguments(bench))
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    assert re.search(case.line, said.err)
+    assert len(said.err) - said.err.count(str(bench.folder)) * len(str(bench.folder)) < 420, said.err
+    assert said.code == 2
+    assert said.out == ""
+    assert not said.changed
+    assert not list(Path(os.environ["CYTODISTILL_CACHE"]).rglob("*.tmp"))
+
+
+def test_names_are_unique() -> None:
+    names = [(case.area, case.name) for case in CASES]
+    assert len(set(names)) == len(names) >= 40

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cytodistill.train.sampling import batch_slices, class_weights, epoch_order
+
+
+def test_order_is_a_permutation_drawn_from_seed_and_epoch():
+    labels = torch.zeros(50, dtype=torch.long)
+    order = epoch_order(labels, 0, 0, "none")
+    assert sorted(order.tolist()) == list(range(50))
+    assert torch.equal(order, epoch_order(labels, 0, 0, "none"))
+    assert not torch.equal(order, epoch_order(labels, 0, 1, "none"))
+    assert not torch.equal(order, epoch_order(labels, 1, 0, "none"))
+
+
+def test_resampling_evens_out_the_classes():
+    labels = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
+    drawn = np.bincount(labels[epoch_order(labels, 0, 0, "resample")], minlength=4)
+    assert drawn.sum() == 1000
+    assert drawn[2] == 0
+    assert all(260 < drawn[c] < 410 for c in (0, 1, 3))
+
+
+@given(st.integers(1, 300), st.integers(2, 64), st.integers(1, 4))
+def test_batches_cover_the_epoch_but_for_a_remainder_too_small_to_normalise(cells, size, world):
+    slices = batch_slices(cells, size, world)
+    covered = [i for part in slices for i in range(part.start, part.stop)]
+    assert covered == list(range(len(covered)))
+    left = cells - len(covered)
+    assert left < max(2, world)
+    assert all(part.stop - part.start == size for part in slices[:-1])
+    if len(slices) > 1:
+        assert slices[-1].stop - slices[-1].start >= min(max(2, world), size)
+
+
+def test_class_weights_average_one_over_the_cells():
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    assert class_weights(labels, 3, "none") is None
+    for kind, ratio in (("inverse", 4.0), ("sqrt_inverse", 2.0)):
+        weights = class_weights(labels, 3, kind)
+        assert weights[labels].mean().item() == pytest.approx(1)
+        assert (weights[1] / weights[0]).item() == pytest.approx(ratio)
+        assert weights[2] == 0
