@@ -14,7 +14,6 @@ import re
 import shutil
 import struct
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from unittest import mock
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cytodistill.cli import main
 from cytodistill.train.fit import fit
@@ -434,7 +433,11 @@ cases(
         lambda b: b.set("trian.epochs=3"),
         r"--set trian.epochs: there is no section 'trian'; did you mean 'train'\?",
     ),
-    ("wrong type", lambda b: b.set("train.epochs=many"), r"--set: train.epochs='many': input should be a valid integer"),
+    (
+        "wrong type",
+        lambda b: b.set("train.epochs=many"),
+        r"--set: train.epochs='many': input should be a valid integer",
+    ),
     ("out of range", lambda b: b.set("train.lr=-1"), r"--set: train.lr=-1: input should be greater than 0"),
     ("not a number", lambda b: b.set("train.lr=.nan"), r"--set: train.lr=nan: input should be "),
     ("infinite", lambda b: b.set("train.weight_decay=.inf"), r"--set: train.weight_decay=inf: input should be "),
@@ -541,7 +544,9 @@ def _(bench: Bench) -> list[str]:
     return ["fit", bench.cells(), "-o", "papers", "--recipe", "tiny.yaml", "--resume"]
 
 
-@case(RUN, "--resume with another recipe", r"stopped: --resume .*train.lr is 0.5 now and 0.01 there; leave the settings")
+@case(
+    RUN, "--resume with another recipe", r"stopped: --resume .*train.lr is 0.5 now and 0.01 there; leave the settings"
+)
 def _(bench: Bench) -> list[str]:
     return bench.resume(bench.stopped(), "--set", "train.lr=0.5")
 
@@ -560,7 +565,9 @@ def _(bench: Bench) -> list[str]:
     return bench.resume(run)
 
 
-@case(RUN, "--resume with the checkpoint of another recipe", r"checkpoint.pt: written with another recipe, seed or cells")
+@case(
+    RUN, "--resume with the checkpoint of another recipe", r"checkpoint.pt: written with another recipe, seed or cells"
+)
 def _(bench: Bench) -> list[str]:
     run = bench.stopped()
     state = torch.load(bench.folder / run / "checkpoint.pt", weights_only=True)
@@ -747,12 +754,16 @@ cases(
 )
 
 
-@case(COMMAND, "evaluate on cells of other classes", r"cells: class 'x' is not one of the run's classes \(benign, malign")
+@case(
+    COMMAND, "evaluate on cells of other classes", r"cells: class 'x' is not one of the run's classes \(benign, malign"
+)
 def _(bench: Bench) -> list[str]:
     return ["evaluate", str(bench.done()), bench.cells("x", "y")]
 
 
-@case(COMMAND, "evaluate on a split that is not there", r"cells.csv: no cells in split 'val'; choose another with --split")
+@case(
+    COMMAND, "evaluate on a split that is not there", r"cells.csv: no cells in split 'val'; choose another with --split"
+)
 def _(bench: Bench) -> list[str]:
     source = bench.manifest("path,label,split", "benign/0,benign,test", "malign/0,malign,test")
     return ["evaluate", str(bench.done()), source, "--split", "val"]

@@ -9,6 +9,7 @@ from cytodistill.data.sources.synthetic import synthesize
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation import metrics_table
 from cytodistill.evaluation.run import evaluate
+from cytodistill.files import make_folder
 from cytodistill.terminal import Terminal
 from cytodistill.train.fit import fit
 
@@ -23,12 +24,11 @@ def run_demo(out: Path, terminal: Terminal) -> None:
     Raises:
         CytodistillError: ``out`` holds something that is not an earlier demo.
     """
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
         if not (out / ".cytodistill-demo").is_file():
             raise CytodistillError(f"{out}: is not empty and not an earlier demo; choose another folder with -o")
         shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / ".cytodistill-demo").touch()
+    (make_folder(out) / ".cytodistill-demo").touch()
     synthesize(out / "cells", CELLS, 0, lambda done, total: terminal.step("synth", done, total))
     terminal.say(f"{out}/cells: {CELLS} synthetic Pap cells of five classes, in SIPaKMeD's format")
     run = fit(out / "cells", out / "run", recipe="demo", watcher=terminal)

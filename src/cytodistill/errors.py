@@ -10,3 +10,9 @@ class CytodistillError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def reason(error: BaseException, length: int = 100) -> str:
+    """What a library's exception says, on one line and not too long; its kind where it says nothing."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= length else f"{said[:length].rstrip()}…"

@@ -6,16 +6,16 @@ raise CytodistillError with the setting's name; ``override`` applies ``section.k
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, reason
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -44,6 +44,13 @@ class Data(Section):
     """Test fold of a manifest with folds; the next fold validates."""
     val_fraction: Fraction = 0.1
     """Share of the training cells that validates where the source has splits but no validation split (0: none)."""
+
+    @field_validator("ratio")
+    @classmethod
+    def _ratio_has_three_parts(cls, ratio: str) -> str:
+        if not re.fullmatch(r"\s*\d+(\.\d+)?\s*(:\s*\d+(\.\d+)?\s*){2}", ratio):
+            raise ValueError("write it as training:validation:test, like 3:1:1")
+        return ratio
 
     @model_validator(mode="after")
     def _std_is_positive(self) -> Data:
@@ -189,8 +196,13 @@ class Recipe(Section):
         path = Path(recipe)
         if path.suffix in (".yaml", ".yml"):
             if not path.is_file():
-                raise CytodistillError(f"recipe {path}: no such file")
-            text = path.read_text(encoding="utf-8")
+                raise CytodistillError(f"recipe {path}: no such file; check the path")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise CytodistillError(
+                    f"recipe {path}: not a text file in UTF-8 ({reason(error)}); save it so"
+                ) from None
         elif recipe in recipe_names():
             text = (resources.files("cytodistill") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
         else:
@@ -198,9 +210,9 @@ class Recipe(Section):
                 f"recipe {str(recipe)!r}: no such recipe; there are {', '.join(recipe_names())}, or give a .yaml file"
             )
         try:
-            settings = yaml.safe_load(text)
+            settings = yaml.load(text, _Yaml)
         except yaml.YAMLError as error:
-            raise CytodistillError(f"recipe {recipe}: not YAML ({error})") from None
+            raise CytodistillError(f"recipe {recipe}: not YAML ({_where(error)}); mend it there") from None
         if not isinstance(settings, dict):
             raise CytodistillError(f"recipe {recipe}: expected sections such as `train:`, found {settings!r:.40}")
         return cls.check(settings, f"recipe {recipe}")
@@ -236,18 +248,36 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML with the numbers of its version 1.2: in 1.1, which PyYAML reads, 3:1:1 is 10861 and 1e-4 is a string."""
+
+
+_NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else reason(error)
+
+
 def _split_assignment(assignment: str) -> tuple[str, Any]:
     key, equals, value = assignment.partition("=")
     if not equals or not key.strip():
         raise CytodistillError(f"--set {assignment!r}: write it as section.key=value, for example train.epochs=20")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, _Yaml)
     except yaml.YAMLError:
         raise CytodistillError(f"--set {assignment!r}: {value!r} is not a YAML value") from None
-    if isinstance(parsed, str):
-        # YAML 1.1 reads 1e-4 as a string; people mean the number.
-        with contextlib.suppress(ValueError):
-            parsed = float(parsed)
     return key.strip(), "none" if parsed is None else parsed
 
 
@@ -266,4 +296,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:
             model = annotation
         return f"{'.'.join(where)}: unknown setting{_hint(where[-1], model.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(where)}={problem['input']!r:.60}: {message[0].lower()}{message[1:]}"
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "expected a section of settings, key: value"
+    shown = "" if isinstance(problem["input"], dict) else f"={problem['input']!r:.60}"
+    return f"{'.'.join(where) or 'recipe'}{shown}: {message[0].lower()}{message[1:]}"

@@ -48,7 +48,7 @@ def cached_cells(table: CellTable, size: int, resize: str, progress: Progress | 
             _decode(table.frame.iloc[order], size, resize, temporary, progress)
     try:
         cells = np.load(file, mmap_mode="r")
-    except ValueError:
+    except (ValueError, EOFError):
         raise CytodistillError(f"{file}: the cache is damaged; delete it and run again") from None
     # The file is ordered by content, so that two tables that order the same cells differently share it.
     if (order == np.arange(len(order))).all():

@@ -39,8 +39,12 @@ def prepare_table(source: str | Path | CellTable, recipe: Recipe, format: str | 
         raise CytodistillError(
             f"{source}: {int((~assigned).sum())} cells have no split and the others have; give each one, or none"
         )
-    elif not len(table.indices("val")) and data.val_fraction:
-        table = split_validation(table, (round(1 - data.val_fraction, 6), round(data.val_fraction, 6)), recipe.seed)
+    elif data.val_fraction and len(table.indices("train")) and not len(table.indices("val")):
+        try:
+            ratio = round(1 - data.val_fraction, 6), round(data.val_fraction, 6)
+            table = split_validation(table, ratio, recipe.seed, data.group)
+        except CytodistillError as error:
+            raise CytodistillError(f"{error}; or train without validation, data.val_fraction=0") from None
     if data.group != "none":
         table.check_groups()
     trained = np.unique(table.labels[table.indices("train")])

@@ -56,16 +56,20 @@ def split_table(
     return result
 
 
-def split_validation(table: CellTable, ratio: str | Sequence[float] = "9:1", seed: int = 0) -> CellTable:
-    """The table with a part of its training cells made validation cells (``ratio`` train:val), by group and class.
+def split_validation(
+    table: CellTable, ratio: str | Sequence[float] = "9:1", seed: int = 0, group: Grouping = "auto"
+) -> CellTable:
+    """The table with a part of its training cells made validation cells (``ratio`` train:val), by group and class, or
+    cell by cell with ``group="none"``.
 
     For sources that bring their own test split but nothing to choose models on. Raises like ``split_table``.
     """
-    train = table.with_frame(table.frame[table.frame["split"] == "train"])
+    named = table if group == "auto" else table.with_frame(table.frame.assign(group=_cell_names(table)))
+    train = named.with_frame(named.frame[named.frame["split"] == "train"])
     if not len(train):
         raise CytodistillError("split: the table has no training cells to take validation cells from; split it first")
-    bins = _assign(train, parse_ratio(ratio, parts=2), seed, "auto")
-    held_out = (table.frame["split"] == "train") & (table.frame["group"].map(bins) == 1)
+    bins = _assign(train, parse_ratio(ratio, parts=2), seed, group)
+    held_out = (table.frame["split"] == "train") & (named.frame["group"].map(bins) == 1)
     return table.with_frame(table.frame.assign(split=table.frame["split"].mask(held_out, "val")))
 
 

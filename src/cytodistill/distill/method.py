@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -128,11 +129,13 @@ def method_settings(name: str, settings: dict[str, Any]) -> Any:
     """
     wanted = method_class(name).Settings
     known = [field.name for field in dataclasses.fields(wanted)]
-    for key in settings:
+    for key, value in settings.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
             raise CytodistillError(f"method.{key}: {name!r} has no such setting; {hint}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CytodistillError(f"method.{key}={value}: give a finite number")
     try:
         return TypeAdapter(wanted).validate_python(settings)
     except ValidationError as error:

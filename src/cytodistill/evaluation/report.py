@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike
 
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.confusion import confusion_figure
-from cytodistill.evaluation.figures import save_figure
 from cytodistill.evaluation.panels import panels
-from cytodistill.files import atomic_write
+from cytodistill.files import atomic_write, save_figure
 from cytodistill.metrics.classification import classification_metrics
 
 

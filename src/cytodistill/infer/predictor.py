@@ -16,6 +16,7 @@ from cytodistill.errors import CytodistillError
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ensemble
 from cytodistill.recipe import Recipe
+from cytodistill.train.distributed import wants_gpu
 from cytodistill.train.run_folder import Run
 
 Picture = str | Path | np.ndarray | Image.Image
@@ -129,5 +130,5 @@ def load(run: str | Path | Run, device: str = "auto") -> Predictor:
         CytodistillError: the run is not there, not finished, or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return Predictor(run.network(), run.classes, run.recipe, torch.device("cuda" if on_gpu else "cpu"))
+    where = torch.device("cuda" if wants_gpu(device) else "cpu")
+    return Predictor(run.network(), run.classes, run.recipe, where)

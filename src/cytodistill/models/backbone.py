@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, reason
 
 CIFAR_STEM_UP_TO = 40
 """Largest image side in pixels at which ``stem: auto`` takes the CIFAR stem: an ImageNet stem would leave 1×1 maps."""
@@ -40,7 +40,9 @@ def create_backbone(name: str, *, stem: str, image_size: int, **options: Any) ->
     try:
         model = timm.create_model(architecture, pretrained=False, **options)
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise CytodistillError(f"backbone {name!r}: timm cannot build it with {options} ({error})") from None
+        raise CytodistillError(
+            f"backbone {name!r}: timm cannot build it with {options} ({reason(error)}); choose another"
+        ) from None
     small = stem == "cifar" or (stem == "auto" and image_size <= CIFAR_STEM_UP_TO)
     has_resnet_stem = hasattr(model, "conv1") and hasattr(model, "maxpool")
     if small and has_resnet_stem:

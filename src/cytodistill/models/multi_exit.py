@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from timm.layers import Format
 from torch import Tensor, nn
 
 from cytodistill.errors import CytodistillError
@@ -72,7 +73,8 @@ class MultiExit(nn.Module):
         reductions: list[int] = info.reduction()
         if len(channels) < design.taps:
             raise CytodistillError(
-                f"student.taps={design.taps}: {design.backbone!r} has {len(channels)} stages with features"
+                f"student.taps={design.taps}: {design.backbone!r} has {len(channels)} stages with features; use "
+                f"{len(channels)} or fewer"
             )
         if image_size < reductions[-1] and not is_small_stem(pyramid):
             raise CytodistillError(
@@ -84,6 +86,8 @@ class MultiExit(nn.Module):
         self.design = design
         self.image_size = image_size
         self.backbone = pyramid
+        # Swin and its like answer with (B, H, W, C).
+        self.channels_last = getattr(pyramid, "output_fmt", None) == Format.NHWC
         self.first_tap = len(info.channels()) - design.taps
         self.heads = nn.ModuleList(
             Exit(
@@ -100,6 +104,8 @@ class MultiExit(nn.Module):
 
     def forward(self, images: Tensor) -> ExitOutputs:
         maps = self.backbone(images)[self.first_tap :]
+        if self.channels_last:
+            maps = [tap.permute(0, 3, 1, 2) for tap in maps]
         logits, features = zip(*(head(tap) for head, tap in zip(self.heads, maps, strict=True)), strict=True)
         return ExitOutputs(list(logits), list(features), list(maps))
 

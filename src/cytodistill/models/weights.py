@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, reason
 from cytodistill.models.multi_exit import Network
 
 
@@ -37,15 +38,20 @@ def read_weights(path: Path, setting: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CytodistillError(f"{setting}={str(path)!r}: not a readable weight file ({error})") from None
-    except Exception as error:  # torch raises pickle's own errors for files with more than tensors
+    except Exception as error:  # torch raises nearly anything on a damaged file, and pickle's errors on code in one
+        # Before what it found, torch's message gives a page of advice on how to run the code.
+        found = str(error).rpartition("WeightsUnpickler error:")[2]
+        if isinstance(error, pickle.UnpicklingError) and re.search("global|class", found, re.IGNORECASE):
+            raise CytodistillError(
+                f"{setting}={str(path)!r}: holds more than tensors ({found.strip().split('. ')[0]:.80}), which is not "
+                "run; save its state_dict as .safetensors"
+            ) from None
         raise CytodistillError(
-            f"{setting}={str(path)!r}: holds more than tensors; save its state_dict as .safetensors ({error})"
+            f"{setting}={str(path)!r}: not a readable weight file ({reason(error, 80)}); fetch or save it again"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CytodistillError(f"{setting}={str(path)!r}: not a state dict of tensors")
+        raise CytodistillError(f"{setting}={str(path)!r}: not a state dict of tensors; save model.state_dict()")
     return state
 
 
@@ -90,9 +96,8 @@ def _from_hub(backbone: str, setting: str) -> dict[str, Tensor]:
     try:
         return timm.create_model(backbone, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises a dozen kinds for "cannot be reached"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CytodistillError(
-            f"{setting}=imagenet: cannot get the weights of {backbone!r} from timm's hub ({reason:.160}); "
+            f"{setting}=imagenet: cannot get the weights of {backbone!r} from timm's hub ({reason(error)}); "
             f"give a local file (--pretrained {backbone.split('.')[0]}.safetensors) or --pretrained none"
         ) from None
 

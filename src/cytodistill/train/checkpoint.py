@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, reason
 from cytodistill.files import replacing
 
 
@@ -31,8 +31,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any]:
         found = state["fingerprint"]
     except Exception as error:  # a damaged file raises anything from EOFError to pickle's own errors
         raise CytodistillError(
-            f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]:.120}); "
-            "delete the run folder and fit again"
+            f"{path}: the checkpoint is damaged ({reason(error, 80)}); delete the run folder and fit again"
         ) from None
     if found != fingerprint:
         raise CytodistillError(

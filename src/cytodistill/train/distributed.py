@@ -63,6 +63,19 @@ def gather_rows(rows: Tensor, positions: Tensor, total: int, ranks: Ranks) -> Te
     return ranks.sum(whole)
 
 
+def wants_gpu(device: str) -> bool:
+    """Whether "auto", "cpu" or "cuda" means a GPU here.
+
+    Raises:
+        CytodistillError: the device is not there, or not known.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise CytodistillError(f"--device {device}: choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CytodistillError("--device cuda: torch finds no GPU here; use --device cpu")
+    return device != "cpu" and torch.cuda.is_available()
+
+
 @contextmanager
 def ranks_of_job(device: str = "auto") -> Iterator[Ranks]:
     """This process's ranks: from torchrun's environment (gloo on CPUs, nccl on GPUs), or one rank.
@@ -73,11 +86,7 @@ def ranks_of_job(device: str = "auto") -> Iterator[Ranks]:
     Raises:
         CytodistillError: the device is not there.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise CytodistillError(f"--device {device}: choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise CytodistillError("--device cuda: torch finds no GPU here; use --device cpu")
-    on_gpu = device != "cpu" and torch.cuda.is_available()
+    on_gpu = wants_gpu(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     where = torch.device("cuda", local) if on_gpu else torch.device("cpu")

@@ -19,17 +19,17 @@ from cytodistill.data.prepare import prepare_table
 from cytodistill.data.table import SPLITS, CellTable
 from cytodistill.distill import CrossEntropy, Method, build_method, method_class, method_settings
 from cytodistill.errors import CytodistillError
-from cytodistill.evaluation import learning_curves
 from cytodistill.models.backbone import check_backbone
 from cytodistill.models.count import count_parameters
 from cytodistill.models.multi_exit import MultiExit, Network, build_network
 from cytodistill.models.outputs import ExitOutputs
 from cytodistill.models.weights import Transfer, load_pretrained
 from cytodistill.recipe import Recipe
+from cytodistill.train.curves import learning_curves
 from cytodistill.train.distributed import Ranks, ranks_of_job
-from cytodistill.train.log import Silent, Watcher
+from cytodistill.train.log import Silent, Watcher, summary_writer
 from cytodistill.train.loop import Job, Trainer
-from cytodistill.train.run_folder import FORMAT, Run, environment
+from cytodistill.train.run_folder import FORMAT, Run, environment, sole_writer
 from cytodistill.train.sampling import class_weights
 from cytodistill.train.teacher import FrozenTeacher, backbone_of, is_file, open_teacher_run, teacher_recipe
 
@@ -106,6 +106,15 @@ def _fit(
         cells = cached_cells(
             table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total)
         )
+    with sole_writer(out) if ranks.first else nullcontext():
+        _train(plan, out, cells, source, ranks, watcher, stage)
+    ranks.barrier()
+    return Run.open(out)
+
+
+def _train(plan: _Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, watcher: Watcher, stage: str) -> None:
+    """From here on the run folder exists: describe the run, fine-tune its teacher, train it."""
+    recipe, table = plan.recipe, plan.table
     fingerprint = _fingerprint(recipe, table)
     run = Run(out, _describe(plan, source, fingerprint, ranks))
     if ranks.first:
@@ -139,8 +148,6 @@ def _fit(
         run.info.update(status="finished", result=result)
         run.write()
         (out / "checkpoint.pt").unlink(missing_ok=True)  # a finished run has nothing to resume
-    ranks.barrier()
-    return Run.open(out)
 
 
 def _plan(recipe: Recipe, table: CellTable) -> _Plan:
@@ -149,6 +156,8 @@ def _plan(recipe: Recipe, table: CellTable) -> _Plan:
     check_backbone(recipe.student.backbone, "student.backbone")
     method_type = method_class(recipe.method.name)
     method_settings(recipe.method.name, recipe.method.settings)
+    if recipe.train.tensorboard:
+        summary_writer()
     wants_teacher = recipe.teacher.source != "none"
     if "teacher" in method_type.needs and not wants_teacher:
         raise CytodistillError(
@@ -192,6 +201,8 @@ def _plan_teacher(plan: _Plan) -> None:
         run.network()
         return
     backbone, pretrained = backbone_of(teacher)
+    if (is_file(teacher.source) or "/" in teacher.source) and not Path(teacher.source).is_file():
+        raise CytodistillError(f"teacher.source={teacher.source!r}: no such weight file or run folder; check the path")
     if not is_file(teacher.source):
         check_backbone(teacher.source, "teacher.source")
     check_backbone(backbone, "teacher.backbone")
@@ -224,7 +235,9 @@ def _stored_run(out: Path, resume: bool) -> Run | None:
         if not resume:
             raise CytodistillError(f"{out}: holds a run already; --resume continues it, or choose another folder")
         return Run.open(out)
-    if out.is_file() or (out.is_dir() and any(not name.name.startswith(".") for name in out.iterdir()) and not resume):
+    # A run that was killed at its very start has left the manifest alone.
+    known = {"manifest.csv"} if resume else set()
+    if out.is_file() or (out.is_dir() and any(e.name[0] != "." and e.name not in known for e in out.iterdir())):
         raise CytodistillError(f"{out}: is not empty and not a run folder; choose another folder")
     return None
 

@@ -29,6 +29,17 @@ class Silent:
     def say(self, line: str) -> None: ...
 
 
+def summary_writer() -> Any:
+    """TensorBoard's writer class; a CytodistillError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise CytodistillError(
+            "train.tensorboard=true: TensorBoard is not installed; pip install 'cytodistill[track]'"
+        ) from None
+    return SummaryWriter
+
+
 class RunLog:
     """Appends events to log.jsonl; one that a crash cut off, or that a resumed run will write again, is dropped."""
 
@@ -36,13 +47,7 @@ class RunLog:
         self.path = folder / "log.jsonl"
         self._board: Any = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise CytodistillError(
-                    "train.tensorboard=true: TensorBoard is not installed; pip install 'cytodistill[track]'"
-                ) from None
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._board = summary_writer()(str(folder / "tensorboard"))
 
     def rewind(self, epoch: int) -> None:
         """Keep only the whole lines of epochs before ``epoch``."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +19,7 @@ from safetensors.torch import load_file
 
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import CellTable
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, reason
 from cytodistill.files import atomic_write
 from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.recipe import Recipe
@@ -45,13 +48,14 @@ class Run:
             raise CytodistillError(f"{path}: {what}; make one with `cytodistill fit SOURCE -o {path}`")
         try:
             info = json.loads(file.read_text(encoding="utf-8"))
-            found = info["format"]
+            if info["format"] != FORMAT:
+                raise CytodistillError(
+                    f"{file}: written by another version (format {info['format']}); update cytodistill"
+                )
             Recipe.check(info["recipe"], f"{file}")
-            _ = info["classes"], info["status"]
+            _ = info["classes"], info["status"], info["fingerprint"], info["parameters"], info["table"]["digest"]
         except (ValueError, KeyError, TypeError) as error:
             raise CytodistillError(f"{file}: damaged ({type(error).__name__}: {error}); fit again") from None
-        if found != FORMAT:
-            raise CytodistillError(f"{file}: written by another version (format {found}); update cytodistill")
         return cls(path, info)
 
     @property
@@ -76,12 +80,13 @@ class Run:
         if not file.is_file():
             raise CytodistillError(f"{file}: gone; give a source or manifest to work on")
         table = read_source(file)
-        table = CellTable(table.frame, self.classes, table.format)
-        if table.digest() != self.info["table"]["digest"]:
-            raise CytodistillError(
-                f"{file}: not the table that the run was fitted on (its hash differs); give the changed one as SOURCE"
-            )
-        return table
+        if set(table.classes) <= set(self.classes):
+            table = CellTable(table.frame, self.classes, self.info["table"]["format"])
+            if table.digest() == self.info["table"]["digest"]:
+                return table
+        raise CytodistillError(
+            f"{file}: not the table that the run was fitted on (its hash differs); give the changed one as SOURCE"
+        )
 
     def network(self, weights: str = "model.safetensors") -> Network:
         """The network in eval mode on the CPU, with the kept weights.
@@ -101,14 +106,29 @@ class Run:
         try:
             network.load_state_dict(load_file(file))
         except (SafetensorError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CytodistillError(f"{file}: damaged or of another network ({reason:.120}); fit again") from None
+            raise CytodistillError(f"{file}: damaged or of another network ({reason(error)}); fit again") from None
         return network.eval()
 
     def write(self) -> None:
         """Write run.json."""
         text = json.dumps(self.info, indent=2, ensure_ascii=False)
         atomic_write(self.path / "run.json", f"{text}\n".encode())
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        CytodistillError: another process is training into it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CytodistillError(f"{path}: another process is training into it; wait for it or stop it") from None
+        yield
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     settings["teacher"] = Teacher().model_dump(mode="json")
     settings["method"] = Method(name="supervised").model_dump(mode="json")
     settings["train"] = {**settings["train"], **teacher.train}
-    return Recipe.check(settings, "teacher")
+    return Recipe.check(settings, "teacher.train")
 
 
 def backbone_of(teacher: Teacher) -> tuple[str, str]:
@@ -73,6 +73,6 @@ def open_teacher_run(source: str, classes: tuple[str, ...]) -> Run:
     if run.classes != classes:
         raise CytodistillError(
             f"teacher.source={source}: its classes ({', '.join(run.classes)}) are not those of the cells "
-            f"({', '.join(classes)})"
+            f"({', '.join(classes)}); fit the teacher on these cells, or on others of these classes"
         )
     return run

@@ -1,4 +1,4 @@
-"""Learning curves of a run, and figures as files; drawn without pyplot's global state."""
+"""Learning curves of a run, drawn from its log without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytodistill.errors import CytodistillError
-from cytodistill.files import replacing
+from cytodistill.files import save_figure
 
 # Of the whole loss and of the ensemble, apart from the coloured parts and exits.
 TOTAL_COLOUR = "black"
@@ -49,13 +49,6 @@ def learning_curves(log_jsonl_path: str | Path, out_png: str | Path) -> Path:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     return save_figure(figure, out_png)
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG at 150 dots an inch, whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
-    return Path(path)
 
 
 def _epochs(log: Path) -> list[dict[str, Any]]:

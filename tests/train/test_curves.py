@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from cytodistill.errors import CytodistillError
-from cytodistill.evaluation import figures, learning_curves
+from cytodistill.train import curves
+from cytodistill.train.curves import learning_curves
 
 
 def epoch(number: int, **parts) -> dict:
@@ -27,8 +28,8 @@ def epoch(number: int, **parts) -> dict:
 def draw(tmp_path, monkeypatch):
     """Write a log, draw it, and return the lines drawn as {label: (epochs, values)}, loss and accuracy."""
     drawn: list[Figure] = []
-    save = figures.save_figure
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path))[1])
+    save = curves.save_figure
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path))[1])
 
     def from_log(text: str) -> list[dict[str, tuple[list, list]]]:
         log, png = tmp_path / "log.jsonl", tmp_path / "report" / "curves.png"
