@@ -45,17 +45,23 @@ RecipeOption = Annotated[str | None, typer.Option(help="quick, paper, or a YAML 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-@app.callback()
-def root(
-    context: typer.Context,
-    debug: Debug = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from cytodistill import __version__
 
         print(f"cytodistill {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Debug = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    # `main` takes --debug off the line before Typer sees it; it stands here for --help.
+    pass
 
 
 # ---------------------------------------------------------------- data

@@ -211,7 +211,7 @@ class Recipe(Section):
             )
         try:
             settings = yaml.load(text, _Yaml)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that the calendar does not have
             raise CytodistillError(f"recipe {recipe}: not YAML ({_where(error)}); mend it there") from None
         if not isinstance(settings, dict):
             raise CytodistillError(f"recipe {recipe}: expected sections such as `train:`, found {settings!r:.40}")
@@ -265,7 +265,7 @@ _Yaml.add_implicit_resolver(
 )
 
 
-def _where(error: yaml.YAMLError) -> str:
+def _where(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else reason(error)
 
@@ -276,7 +276,7 @@ def _split_assignment(assignment: str) -> tuple[str, Any]:
         raise CytodistillError(f"--set {assignment!r}: write it as section.key=value, for example train.epochs=20")
     try:
         parsed = yaml.load(value, _Yaml)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise CytodistillError(f"--set {assignment!r}: {value!r} is not a YAML value") from None
     return key.strip(), "none" if parsed is None else parsed
 

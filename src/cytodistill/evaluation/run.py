@@ -87,7 +87,8 @@ def _cells(run: Run, source: str | Path | CellTable | None, split: str, format: 
         unknown = sorted(set(table.frame["label"]) - set(run.classes) - {""})
         if unknown:
             raise CytodistillError(
-                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)})"
+                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)}); "
+                "rename it, or leave its cells out"
             )
         table = CellTable(table.frame, run.classes, table.format)
         if not (table.frame["split"] != "").any():

@@ -14,9 +14,14 @@ CIFAR_STEM_UP_TO = 40
 """Largest image side in pixels at which ``stem: auto`` takes the CIFAR stem: an ImageNet stem would leave 1×1 maps."""
 
 
+def is_backbone(name: str) -> bool:
+    """Whether timm has a model of that name, with or without a weight tag."""
+    return timm.is_model(name.split(".")[0])
+
+
 def check_backbone(name: str, setting: str) -> None:
     """Raise CytodistillError where timm has no model of that name."""
-    if not timm.is_model(name.split(".")[0]):
+    if not is_backbone(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists them"
         raise CytodistillError(f"{setting}={name!r}: timm has no such model; {hint}")

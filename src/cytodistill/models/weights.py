@@ -33,7 +33,7 @@ class Transfer:
 def read_weights(path: Path, setting: str) -> dict[str, Tensor]:
     """State dict of a .safetensors file, or of a .pt/.pth file that holds tensors only (no pickled code is run)."""
     if not path.is_file():
-        raise CytodistillError(f"{setting}={str(path)!r}: no such weight file or run folder")
+        raise CytodistillError(f"{setting}={str(path)!r}: no such weight file or run folder; check the path")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -86,7 +86,7 @@ def load_pretrained(network: Network, backbone: str, source: str, setting: str =
     if hits < len(of_backbone) / 2:
         raise CytodistillError(
             f"{setting}={source!r}: fits {hits} of the {len(of_backbone)} convolutions of {backbone!r}; "
-            "it is the weight file of another network"
+            "it is the weight file of another network; give one of this network"
         )
     network.load_state_dict(taken, strict=False)
     return Transfer(source, len(taken), tuple(name for name in own if name not in taken))

@@ -19,7 +19,7 @@ from cytodistill.data.prepare import prepare_table
 from cytodistill.data.table import SPLITS, CellTable
 from cytodistill.distill import CrossEntropy, Method, build_method, method_class, method_settings
 from cytodistill.errors import CytodistillError
-from cytodistill.models.backbone import check_backbone
+from cytodistill.models.backbone import check_backbone, is_backbone
 from cytodistill.models.count import count_parameters
 from cytodistill.models.multi_exit import MultiExit, Network, build_network
 from cytodistill.models.outputs import ExitOutputs
@@ -196,7 +196,7 @@ def _plan_teacher(plan: _Plan) -> None:
             if theirs != ours:
                 raise CytodistillError(
                     f"teacher.source={teacher.source}: fitted with data.{key}={theirs}, the student has {ours}; "
-                    "teacher and student see the same images"
+                    "both see the same images, so give both the same"
                 )
         run.network()
         return
@@ -205,6 +205,11 @@ def _plan_teacher(plan: _Plan) -> None:
         raise CytodistillError(f"teacher.source={teacher.source!r}: no such weight file or run folder; check the path")
     if not is_file(teacher.source):
         check_backbone(teacher.source, "teacher.source")
+    elif teacher.backbone is None and not is_backbone(backbone):
+        raise CytodistillError(
+            f"teacher.source={teacher.source!r}: the file's name does not say which network it is of; "
+            "set teacher.backbone to its timm name"
+        )
     check_backbone(backbone, "teacher.backbone")
     own = teacher_recipe(recipe)
     plan.teacher_recipe = own

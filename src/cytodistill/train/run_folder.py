@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError, reason
-from cytodistill.files import atomic_write
+from cytodistill.files import atomic_write, make_folder
 from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.recipe import Recipe
 
@@ -122,8 +122,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     Raises:
         CytodistillError: another process is training into it.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "w") as lock:
+    with open(make_folder(path) / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
