@@ -3,43 +3,65 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cytodistill.errors import CytodistillError
 from cytodistill.recipe import Recipe, recipe_names
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_is_read_and_bears_its_name(name: str) -> None:
-    assert Recipe.load(name).name == name
+@pytest.mark.parametrize("name", ["demo", "paper", "quick"])
+def test_named_recipes_load_and_survive_a_round_trip(name: str) -> None:
+    assert name in recipe_names()
+    recipe = Recipe.load(name)
+    assert recipe.name == name
+    assert Recipe.check(recipe.model_dump(mode="json")) == recipe
 
 
-def test_values_are_read_as_people_mean_them(tmp_path: Path) -> None:
-    """YAML 1.1 reads 3:1:1 as 10861 (sexagesimal), and 1e-4 and 010 not as the numbers they look like."""
-    given = ["data.ratio=3:1:1", "train.weight_decay=1e-4", "train.epochs=010", "train.nesterov=false", "data.fold=2"]
-    recipe = Recipe().override(given)
-    assert recipe.data.ratio == "3:1:1"
-    assert recipe.train.weight_decay == 1e-4
-    assert (recipe.train.epochs, recipe.train.nesterov, recipe.data.fold) == (10, False, 2)
+def test_paper_recipe_is_the_papers() -> None:
+    recipe = Recipe.load("paper")
+    train = recipe.train
+    assert (train.epochs, train.batch_size, train.optimizer, train.lr) == (180, 128, "sgd", 0.1)
+    assert (train.momentum, train.weight_decay, train.milestones, train.gamma) == (0.9, 1e-4, (100, 150), 0.1)
+    assert recipe.method.name == "self_distillation"
+    assert recipe.method.settings == {"temperature": 3.0, "feature_weight": 0.03}
+    assert (recipe.student.backbone, recipe.teacher.source, recipe.data.ratio) == ("resnet18", "resnest50d", "3:1:1")
+
+
+def test_a_recipe_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("data: {ratio: 70:15:15, mean: [.5, 0.5, 5.0e-1]}\ntrain: {lr: 1e-2, milestones: [1, 2]}")
+    file.write_text(yaml.safe_dump({"name": "mine", "train": {"epochs": 7}}))
     recipe = Recipe.load(file)
-    assert (recipe.data.ratio, recipe.data.mean) == ("70:15:15", (0.5, 0.5, 0.5))
-    assert (recipe.train.lr, recipe.train.milestones) == (0.01, (1, 2))
+    assert (recipe.name, recipe.train.epochs) == ("mine", 7)
+    assert recipe.student == Recipe().student
 
 
-def test_overrides_apply_in_their_order_and_leave_the_recipe_as_it_was() -> None:
-    recipe = Recipe()
-    changed = recipe.override(["train.epochs=3", "train.epochs=4"]).override({"seed": 9})
-    assert (changed.train.epochs, changed.seed) == (4, 9)
-    assert recipe == Recipe()
+def test_override_reads_yaml_values() -> None:
+    recipe = Recipe().override(["train.lr=1e-3", "train.nesterov=true", "train.milestones=[3, 5]", "seed=4"])
+    assert (recipe.train.lr, recipe.train.nesterov, recipe.train.milestones, recipe.seed) == (1e-3, True, (3, 5), 4)
 
 
-def test_another_method_starts_from_its_own_settings() -> None:
-    recipe = Recipe().override(["method.feature_weight=0.1"])
-    assert recipe.override(["method.name=kd", "method.temperature=2"]).method.settings == {"temperature": 2}
-    assert recipe.override(["method.name=self_distillation"]).method.settings == {"feature_weight": 0.1}
+def test_another_method_starts_from_its_own_defaults() -> None:
+    recipe = Recipe.load("paper").override(["method.name=kd"])
+    assert recipe.method.settings == {}
 
 
-def test_a_recipe_that_is_no_mapping_is_named() -> None:
-    with pytest.raises(CytodistillError, match="run.json: recipe=5: expected a section of settings"):
-        Recipe.check(5, "run.json")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("train.epoch=3", "train.epoch: unknown setting; did you mean 'epochs'"),
+        ("trian.epochs=3", "no section 'trian'; did you mean 'train'"),
+        ("train.epochs=many", "train.epochs='many'"),
+        ("train.epochs=0", "train.epochs=0"),
+        ("train.lr=.nan", "train.lr=nan"),
+        ("train.epochs", "write it as section.key=value"),
+        ("train.epochs=[1", "is not a YAML value"),
+        ("augment.scale=[0.9, 0.5]", "scale must be two rising numbers"),
+        ("data.std=[0, 1, 1]", "std must be positive"),
+        ("student.stem=tiny", "student.stem='tiny'"),
+    ],
+)
+def test_wrong_settings_are_one_line_that_names_them(setting: str, says: str) -> None:
+    with pytest.raises(CytodistillError) as error:
+        Recipe().override([setting])
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)

@@ -221,6 +221,16 @@ def test_validation_is_taken_from_training_and_the_test_split_kept():
         split_validation(table_of(TINY))
 
 
+def test_validation_is_taken_cell_by_cell_where_groups_do_not_count():
+    table = table_of({"g1": "a" * 10, "g2": "b" * 10})
+    table = table.with_frame(table.frame.assign(split="train"))
+    with pytest.raises(CytodistillError, match="--group none"):
+        split_validation(table)
+    result = split_validation(table, group="none")
+    assert result.counts().to_dict("index") == {label: {"train": 9, "val": 1} for label in "ab"}
+    assert set(result.groups) == {"g1", "g2"}
+
+
 @pytest.mark.parametrize(("source", "within"), [("herlev", 0.02), ("cric", 0.08)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_real_sets_by_group_keep_the_ratio_in_every_class(shared_data: Path, source: str, within: float, seed: int):

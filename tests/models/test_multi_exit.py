@@ -84,3 +84,11 @@ def test_too_many_taps_and_too_small_images_are_named():
         build_network(Student(backbone="test_efficientnet", taps=3), 5, 16)
     with pytest.raises(CytodistillError, match="no ResNet stem"):
         build_network(Student(backbone="test_efficientnet", stem="cifar", taps=3), 5, 32)
+
+
+def test_backbones_that_answer_with_channels_last_carry_exits_too():
+    design = Student(backbone="test_mambaout", pretrained="none", taps=3)
+    network = build_network(design, 3, 64, seed=0).eval()
+    outputs = network(torch.zeros(2, 3, 64, 64))
+    assert [logits.shape for logits in outputs.logits] == [(2, 3)] * 3
+    assert [tap.shape[1] for tap in outputs.maps] == network.backbone.feature_info.channels()[-3:]

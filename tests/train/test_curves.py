@@ -15,7 +15,7 @@ from cytodistill.train.curves import learning_curves
 def epoch(number: int, **parts) -> dict:
     return {
         "event": "epoch",
-        "epoch": number,
+        "epoch": number - 1,
         "lr": 0.1,
         "loss": {"loss": 2.0 / number, "ce": 1.5 / number, "feature": 0.01 / number},
         "train_accuracy": [0.5, 0.6],
@@ -74,7 +74,7 @@ def test_parts_may_be_missing_in_some_epochs(draw):
 
 
 def test_nothing_but_epochs(draw):
-    assert draw(lines({"event": "epoch", "epoch": 1, "loss": None})) == [{}, {}]
+    assert draw(lines({"event": "epoch", "epoch": 0, "loss": None})) == [{}, {}]
 
 
 def test_an_epoch_run_again_counts_as_its_last(draw):

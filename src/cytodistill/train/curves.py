@@ -73,7 +73,7 @@ def _epochs(log: Path) -> list[dict[str, Any]]:
 
 def _draw_loss(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     parts = list(dict.fromkeys(part for epoch in epochs for part in epoch.get("loss") or {}))
-    x = [epoch["epoch"] for epoch in epochs]
+    x = [epoch["epoch"] + 1 for epoch in epochs]  # people count from one
     drawn = []
     for part, colour, style in zip(parts, _colours(len(parts), "cividis"), cycle(LINE_STYLES), strict=False):
         drawn.append(y := _numbers([(epoch.get("loss") or {}).get(part) for epoch in epochs]))
@@ -90,7 +90,7 @@ def _draw_loss(axes: Axes, epochs: list[dict[str, Any]]) -> None:
 
 
 def _draw_accuracy(axes: Axes, epochs: list[dict[str, Any]]) -> None:
-    x = [epoch["epoch"] for epoch in epochs]
+    x = [epoch["epoch"] + 1 for epoch in epochs]  # people count from one
     train = [epoch.get("train_accuracy") or [] for epoch in epochs]
     val = [[e.get("accuracy") for e in (epoch.get("val") or {}).get("exits", [])] for epoch in epochs]
     ensemble = [(epoch.get("val") or {}).get("ensemble", {}).get("accuracy") for epoch in epochs]

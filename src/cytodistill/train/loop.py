@@ -161,8 +161,8 @@ class Trainer:
             loss, accuracy = self.sums.means(self.job.ranks)
             if not math.isfinite(loss["loss"]):
                 raise CytodistillError(
-                    f"train.lr={self.settings.lr}: the loss became {loss['loss']} in epoch {self.epoch + 1}; lower "
-                    "train.lr, or set train.clip_norm=1 or train.warmup_epochs=5"
+                    f"train.lr={self.settings.lr}: the loss became {loss['loss']} in epoch {self.epoch + 1}; "
+                    "fit into another folder with a lower train.lr, train.clip_norm=1 or train.warmup_epochs=5"
                 )
             validation = self._validate()
             self._keep_best(validation)
