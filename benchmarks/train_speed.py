@@ -32,6 +32,7 @@ from cytodistill.data.prepare import prepare_table
 from cytodistill.data.sources.synthetic import synthesize
 from cytodistill.distill import Batch, CrossEntropy, build_method
 from cytodistill.models.multi_exit import build_network
+from cytodistill.models.outputs import OutputShapes
 from cytodistill.recipe import Recipe
 from cytodistill.train.distributed import Ranks
 from cytodistill.train.log import Silent
@@ -57,8 +58,8 @@ class Files(Dataset):
 
 def build(recipe: Recipe, classes: int):
     network = build_network(recipe.student, classes, recipe.data.image_size, 0)
-    widths = [head.classifier.in_features for head in network.heads]
-    return network, build_method(recipe.method.name, recipe.method.settings, CrossEntropy(), widths)
+    shapes = OutputShapes.of(network, recipe.data.image_size)
+    return network, build_method(recipe.method.name, recipe.method.settings, CrossEntropy(), shapes)
 
 
 def our_trainer(recipe: Recipe, table, device: torch.device, folder: Path) -> Trainer:

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from cytodistill.distill import Batch, CrossEntropy, build_method
 from cytodistill.distill.divergence import soft_kl
 from cytodistill.distill.self_distillation import feature_distance
-from cytodistill.models.outputs import ExitOutputs
+from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
 B, C, D, EXITS, T = 5, 7, 11, 3, 3.0
 
@@ -39,7 +39,7 @@ def arrays(outputs):
 
 
 def build(name, **settings):
-    return build_method(name, settings, CrossEntropy(), [D] * EXITS)
+    return build_method(name, settings, CrossEntropy(), OutputShapes((D,) * EXITS))
 
 
 @pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
@@ -159,5 +159,5 @@ def test_adapters_are_trained_with_the_student(drawn):
 
 
 def test_three_linear_512_adapters_have_the_published_count():
-    method = build_method("self_distillation", {"adapter": "linear"}, CrossEntropy(), [512] * 4)
+    method = build_method("self_distillation", {"adapter": "linear"}, CrossEntropy(), OutputShapes((512,) * 4))
     assert sum(p.numel() for p in method.parameters()) == 787_968

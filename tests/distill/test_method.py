@@ -5,6 +5,7 @@ import pytest
 from cytodistill.distill import CrossEntropy, build_method, method_names, method_settings, register
 from cytodistill.distill.method import Method
 from cytodistill.errors import CytodistillError
+from cytodistill.models.outputs import OutputShapes
 
 
 @dataclass(frozen=True)
@@ -45,4 +46,4 @@ def test_wrong_settings_are_named(name, settings, says):
 
 def test_self_distillation_needs_a_second_exit():
     with pytest.raises(CytodistillError, match="one exit and nothing to teach itself"):
-        build_method("self_distillation", {}, CrossEntropy(), [512])
+        build_method("self_distillation", {}, CrossEntropy(), OutputShapes((512,)))

@@ -4,7 +4,7 @@ import torch
 from cytodistill.errors import CytodistillError
 from cytodistill.models.count import count_parameters, network_cost
 from cytodistill.models.multi_exit import build_network
-from cytodistill.models.outputs import ensemble
+from cytodistill.models.outputs import OutputShapes, ensemble
 from cytodistill.recipe import Student
 
 # Counts of shared METHODS, section 2: 100 classes, CIFAR stem.
@@ -92,3 +92,18 @@ def test_backbones_that_answer_with_channels_last_carry_exits_too():
     outputs = network(torch.zeros(2, 3, 64, 64))
     assert [logits.shape for logits in outputs.logits] == [(2, 3)] * 3
     assert [tap.shape[1] for tap in outputs.maps] == network.backbone.feature_info.channels()[-3:]
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_maps_of_a_single_exit_are_shown_where_asked_for_and_change_no_answer(backbone):
+    network = build_network(Student(backbone=backbone, multi_exit=False), 6, 64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    plain = network(images)
+    network.keep_maps = True
+    shown = network(images)
+    assert plain.maps == []
+    assert len(shown.maps) == 4
+    torch.testing.assert_close(shown.logits[0], plain.logits[0])
+    shapes = OutputShapes.of(network, 64)
+    assert shapes.maps == tuple(tuple(tap.shape[1:]) for tap in shown.maps)
+    assert shapes.features == (shown.features[0].shape[1],)

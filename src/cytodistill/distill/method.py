@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cytodistill.errors import CytodistillError
-from cytodistill.models.outputs import ExitOutputs
+from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
-KNOWN_NEEDS = frozenset({"teacher"})
+KNOWN_NEEDS = frozenset({"teacher", "maps"})
+"""``teacher``: the frozen teacher's outputs in each batch. ``maps``: stage maps in the student's outputs, and in the
+teacher's where there is one."""
 
 
 @dataclass
@@ -64,7 +66,8 @@ class Method(nn.Module):
     Args:
         settings: this method's own, validated.
         cross_entropy: the recipe's, with its class weights.
-        feature_widths: D of each exit's features, shallow → deep.
+        student: shapes of what the student returns.
+        teacher: shapes of what the teacher returns, or None in teacher-free training.
     """
 
     Settings: ClassVar[type]
@@ -73,11 +76,16 @@ class Method(nn.Module):
     uses: ClassVar[frozenset[str]] = frozenset()
     """What it takes where there is some, and does without where there is none."""
 
-    def __init__(self, settings: Any, cross_entropy: CrossEntropy, feature_widths: list[int]) -> None:
+    def __init__(
+        self,
+        settings: Any,
+        cross_entropy: CrossEntropy,
+        student: OutputShapes,
+        teacher: OutputShapes | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.cross_entropy = cross_entropy
-        self.feature_widths = feature_widths
 
     def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         """Named parts, already weighted, that sum to "loss"; scalars, means over the batch."""
@@ -144,6 +152,12 @@ def method_settings(name: str, settings: dict[str, Any]) -> Any:
         raise CytodistillError(f"method.{where}={problem['input']!r:.60}: {problem['msg'].lower()}") from None
 
 
-def build_method(name: str, settings: dict[str, Any], cross_entropy: CrossEntropy, feature_widths: list[int]) -> Method:
+def build_method(
+    name: str,
+    settings: dict[str, Any],
+    cross_entropy: CrossEntropy,
+    student: OutputShapes,
+    teacher: OutputShapes | None = None,
+) -> Method:
     """The registered method with its settings, ready to be trained along with the student."""
-    return method_class(name)(method_settings(name, settings), cross_entropy, feature_widths)
+    return method_class(name)(method_settings(name, settings), cross_entropy, student, teacher)

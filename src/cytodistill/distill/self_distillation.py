@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cytodistill.distill.divergence import soft_kl
 from cytodistill.distill.method import Batch, CrossEntropy, Method, register
 from cytodistill.errors import CytodistillError
-from cytodistill.models.outputs import ExitOutputs
+from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -52,18 +52,22 @@ class SelfDistillation(Method):
     uses = frozenset({"teacher"})
 
     def __init__(
-        self, settings: SelfDistillationSettings, cross_entropy: CrossEntropy, feature_widths: list[int]
+        self,
+        settings: SelfDistillationSettings,
+        cross_entropy: CrossEntropy,
+        student: OutputShapes,
+        teacher: OutputShapes | None = None,
     ) -> None:
-        super().__init__(settings, cross_entropy, feature_widths)
-        if len(feature_widths) < 2:
+        super().__init__(settings, cross_entropy, student, teacher)
+        if len(student.features) < 2:
             raise CytodistillError(
                 "method.name=self_distillation: the student has one exit and nothing to teach itself; "
                 "set student.multi_exit=true, or method.name=kd or supervised"
             )
-        deepest = feature_widths[-1]
+        deepest = student.features[-1]
         linear = settings.adapter == "linear"
         self.adapters = nn.ModuleList(
-            nn.Linear(width, deepest) if linear else nn.Identity() for width in feature_widths[:-1]
+            nn.Linear(width, deepest) if linear else nn.Identity() for width in student.features[:-1]
         )
 
     def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:

@@ -15,9 +15,13 @@ from cytodistill.models.context import GlobalContext
 from cytodistill.models.outputs import ExitOutputs
 from cytodistill.recipe import Student
 
+MAPS = 4
+"""How many of its deepest stages a single-exit network shows to methods that compare maps."""
+
 
 class SingleExit(nn.Module):
-    """Any timm classifier, answering as a network with one exit: (B, 3, S, S) → ExitOutputs."""
+    """Any timm classifier, answering as a network with one exit: (B, 3, S, S) → ExitOutputs, with the maps of its
+    ``MAPS`` deepest stages where ``keep_maps`` is set (a method that needs them sees to that)."""
 
     def __init__(self, backbone: str, classes: int, image_size: int, stem: str = "auto", dropout: float = 0.0) -> None:
         super().__init__()
@@ -26,11 +30,16 @@ class SingleExit(nn.Module):
         )
         self.classes = classes
         self.exits = 1
+        self.keep_maps = False
 
     def forward(self, images: Tensor) -> ExitOutputs:
-        maps = self.backbone.forward_features(images)
-        features = self.backbone.forward_head(maps, pre_logits=True)
-        return ExitOutputs([self.backbone.get_classifier()(features)], [features.flatten(1)])
+        maps: list[Tensor] = []
+        if self.keep_maps:
+            last, maps = self.backbone.forward_intermediates(images, indices=MAPS)
+        else:
+            last = self.backbone.forward_features(images)
+        features = self.backbone.forward_head(last, pre_logits=True)
+        return ExitOutputs([self.backbone.get_classifier()(features)], [features.flatten(1)], maps)
 
 
 class Exit(nn.Module):
@@ -101,6 +110,7 @@ class MultiExit(nn.Module):
         )
         self.classes = classes
         self.exits = design.taps
+        self.keep_maps = True
 
     def forward(self, images: Tensor) -> ExitOutputs:
         maps = self.backbone(images)[self.first_tap :]

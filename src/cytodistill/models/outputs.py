@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass
@@ -27,6 +27,24 @@ class ExitOutputs:
     def probabilities(self) -> Tensor:
         """(B, E, C) float32 softmax of every exit."""
         return torch.stack([logits.float().softmax(-1) for logits in self.logits], dim=1)
+
+
+@dataclass(frozen=True)
+class OutputShapes:
+    """Shapes of a network's ``ExitOutputs`` without the batch: widths D of each exit's features, and (C, H, W) of each
+    stage map, where it returns maps."""
+
+    features: tuple[int, ...]
+    maps: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: nn.Module, image_size: int) -> OutputShapes:
+        """Shapes at square images of ``image_size`` px, by running one through ``network`` in eval mode."""
+        training = network.training
+        outputs = network.eval()(torch.zeros(1, 3, image_size, image_size))
+        network.train(training)
+        return cls(tuple(f.shape[1] for f in outputs.features), tuple(tuple(m.shape[1:]) for m in outputs.maps))
 
 
 def ensemble(probabilities: Tensor) -> Tensor:

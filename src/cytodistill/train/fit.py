@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cytodistill.data.cache import DeviceCells, cached_cells
 from cytodistill.data.prepare import prepare_table
 from cytodistill.data.table import SPLITS, CellTable
-from cytodistill.distill import CrossEntropy, Method, build_method, method_class, method_settings
 from cytodistill.errors import CytodistillError
-from cytodistill.models.backbone import check_backbone, is_backbone
 from cytodistill.models.count import count_parameters
-from cytodistill.models.multi_exit import MultiExit, Network, build_network
-from cytodistill.models.outputs import ExitOutputs
-from cytodistill.models.weights import Transfer, load_pretrained
 from cytodistill.recipe import Recipe
 from cytodistill.train.curves import learning_curves
 from cytodistill.train.distributed import Ranks, ranks_of_job
-from cytodistill.train.log import Silent, Watcher, summary_writer
+from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.loop import Job, Trainer
+from cytodistill.train.plan import Plan, make_plan, wants_maps
 from cytodistill.train.run_folder import FORMAT, Run, environment, sole_writer
-from cytodistill.train.sampling import class_weights
-from cytodistill.train.teacher import FrozenTeacher, backbone_of, is_file, open_teacher_run, teacher_recipe
-
-Answers = Callable[[Tensor], ExitOutputs]
+from cytodistill.train.teacher import FrozenTeacher
 
 
 def fit(
@@ -83,24 +73,10 @@ def fit(
         return _fit(table, out, chosen, named, ranks, watcher if ranks.first else Silent())
 
 
-@dataclass
-class _Plan:
-    """All that a run needs, checked and built before anything is written."""
-
-    recipe: Recipe
-    table: CellTable
-    network: Network
-    transfer: Transfer
-    method: Method
-    teacher: Answers | None = None
-    teacher_run: Run | None = None
-    teacher_recipe: Recipe | None = None
-
-
 def _fit(
     table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher, stage: str = "student"
 ) -> Run:
-    plan = _plan(recipe, table)
+    plan = make_plan(recipe, table)
     data = recipe.data
     with ranks.first_then_others() if ranks.world > 1 else nullcontext():
         cells = cached_cells(
@@ -112,7 +88,7 @@ def _fit(
     return Run.open(out)
 
 
-def _train(plan: _Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, watcher: Watcher, stage: str) -> None:
+def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, watcher: Watcher, stage: str) -> None:
     """From here on the run folder exists: describe the run, fine-tune its teacher, train it."""
     recipe, table = plan.recipe, plan.table
     fingerprint = _fingerprint(recipe, table)
@@ -121,17 +97,20 @@ def _train(plan: _Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks,
         table.write(out / "manifest.csv")
         run.write()
     ranks.barrier()
-    if plan.teacher_recipe is not None:
-        plan.teacher_run = _fit_teacher(plan.teacher_recipe, table, out / "teacher", source, ranks, watcher)
-    if plan.teacher_run is not None:
-        plan.teacher = FrozenTeacher(plan.teacher_run.network(), ranks.device)
-        run.info["teacher"] = _describe_teacher(recipe, plan.teacher_run)
+    teacher = None
+    if plan.teacher is not None:
+        taught_by = plan.teacher.run
+        if taught_by is None:
+            assert plan.teacher.recipe is not None
+            taught_by = _fit_teacher(plan.teacher.recipe, table, out / "teacher", source, ranks, watcher)
+        teacher = FrozenTeacher(taught_by.network(), ranks.device, wants_maps(recipe))
+        run.info["teacher"] = _describe_teacher(recipe, taught_by)
     job = Job(
         recipe=recipe,
         classes=table.classes,
         network=plan.network,
         method=plan.method,
-        teacher=plan.teacher,
+        teacher=teacher,
         cells=DeviceCells(cells, ranks.device),
         labels=table.labels,
         train_rows=table.indices("train"),
@@ -150,88 +129,11 @@ def _train(plan: _Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks,
         (out / "checkpoint.pt").unlink(missing_ok=True)  # a finished run has nothing to resume
 
 
-def _plan(recipe: Recipe, table: CellTable) -> _Plan:
-    """Check and build; no file is touched, so whatever is wrong leaves nothing behind."""
-    classes = table.classes
-    check_backbone(recipe.student.backbone, "student.backbone")
-    method_type = method_class(recipe.method.name)
-    method_settings(recipe.method.name, recipe.method.settings)
-    if recipe.train.tensorboard:
-        summary_writer()
-    wants_teacher = recipe.teacher.source != "none"
-    if "teacher" in method_type.needs and not wants_teacher:
-        raise CytodistillError(
-            f"method.name={recipe.method.name}: needs a teacher; give --teacher NAME, FILE or RUN, or another method"
-        )
-    if wants_teacher and "teacher" not in method_type.needs | method_type.uses:
-        raise CytodistillError(
-            f"method.name={recipe.method.name}: does not learn from a teacher; set --teacher none, or another method"
-        )
-    rows = table.indices("train")
-    labels = torch.from_numpy(table.labels[rows])
-    network = build_network(recipe.student, len(classes), recipe.data.image_size, recipe.seed)
-    transfer = load_pretrained(network, recipe.student.backbone, recipe.student.pretrained)
-    weights = class_weights(labels, len(classes), recipe.train.imbalance)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed + 1)
-        method = build_method(
-            recipe.method.name,
-            recipe.method.settings,
-            CrossEntropy(weights, recipe.train.label_smoothing),
-            _feature_widths(network),
-        )
-    plan = _Plan(recipe, table, network, transfer, method)
-    if wants_teacher:
-        _plan_teacher(plan)
-    return plan
-
-
-def _plan_teacher(plan: _Plan) -> None:
-    """A run folder is a finished teacher; a name or weight file is fine-tuned on the same training cells first."""
-    recipe, teacher = plan.recipe, plan.recipe.teacher
-    if Path(teacher.source).is_dir():
-        run = plan.teacher_run = open_teacher_run(teacher.source, plan.table.classes)
-        for key in ("image_size", "mean", "std"):
-            theirs, ours = getattr(run.recipe.data, key), getattr(recipe.data, key)
-            if theirs != ours:
-                raise CytodistillError(
-                    f"teacher.source={teacher.source}: fitted with data.{key}={theirs}, the student has {ours}; "
-                    "both see the same images, so give both the same"
-                )
-        run.network()
-        return
-    backbone, pretrained = backbone_of(teacher)
-    if (is_file(teacher.source) or "/" in teacher.source) and not Path(teacher.source).is_file():
-        raise CytodistillError(f"teacher.source={teacher.source!r}: no such weight file or run folder; check the path")
-    if not is_file(teacher.source):
-        check_backbone(teacher.source, "teacher.source")
-    elif teacher.backbone is None and not is_backbone(backbone):
-        raise CytodistillError(
-            f"teacher.source={teacher.source!r}: the file's name does not say which network it is of; "
-            "set teacher.backbone to its timm name"
-        )
-    check_backbone(backbone, "teacher.backbone")
-    own = teacher_recipe(recipe)
-    plan.teacher_recipe = own
-    # Built once here for its errors alone: the teacher's own fit builds it again when its turn comes.
-    network = build_network(own.student, len(plan.table.classes), own.data.image_size, own.seed)
-    load_pretrained(
-        network, backbone, pretrained, "teacher.source" if is_file(teacher.source) else "teacher.pretrained"
-    )
-
-
 def _fit_teacher(recipe: Recipe, table: CellTable, out: Path, source: str, ranks: Ranks, watcher: Watcher) -> Run:
     stored = _stored_run(out, resume=True)
     if stored and stored.finished:
         return stored
     return _fit(table, out, recipe, source, ranks, watcher, stage="teacher")
-
-
-def _feature_widths(network: Network) -> list[int]:
-    """Width of each exit's features, shallow → deep."""
-    if isinstance(network, MultiExit):
-        return [head.classifier.in_features for head in network.heads]  # type: ignore[misc,union-attr]
-    return [network.backbone.num_features]
 
 
 def _stored_run(out: Path, resume: bool) -> Run | None:
@@ -285,7 +187,7 @@ def _fingerprint(recipe: Recipe, table: CellTable) -> str:
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def _describe(plan: _Plan, source: str, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
+def _describe(plan: Plan, source: str, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
     recipe, table = plan.recipe, plan.table
     counts = {
         split: np.bincount(table.labels[table.indices(split)], minlength=len(table.classes)).tolist()

@@ -20,7 +20,8 @@ class FrozenTeacher:
     A multi-exit teacher (a run of ours) answers with the logarithm of its ensemble's probabilities as logits.
     """
 
-    def __init__(self, network: Network, device: torch.device) -> None:
+    def __init__(self, network: Network, device: torch.device, keep_maps: bool = False) -> None:
+        network.keep_maps = network.keep_maps or keep_maps
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
 
