@@ -75,6 +75,8 @@ class Method(nn.Module):
     """What the loop must serve."""
     uses: ClassVar[frozenset[str]] = frozenset()
     """What it takes where there is some, and does without where there is none."""
+    trains_every_exit: ClassVar[bool] = False
+    """Whether every exit of a multi-exit student stands in the loss (DDP must search for idle parameters where not)."""
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class SelfDistillation(Method):
 
     Settings = SelfDistillationSettings
     uses = frozenset({"teacher"})
+    trains_every_exit = True
 
     def __init__(
         self,

@@ -63,7 +63,8 @@ def fit(
     chosen = _choose_recipe(recipe, teacher, pretrained, settings, stored)
     with ranks_of_job(device) as ranks:
         if stored and stored.finished:
-            watcher.say(f"{out}: finished already")
+            if ranks.first:
+                watcher.say(f"{out}: finished already")
             return stored
         if isinstance(source, CellTable):
             table, named = source, "a table"

@@ -6,6 +6,7 @@ run over several ranks, visit the same views of the same cells in the same batch
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable
@@ -340,8 +341,13 @@ class Trainer:
         if self.job.ranks.world == 1:
             return student
         on_gpu = [self.device.index] if self.device.type == "cuda" else None
-        # Batch statistics are global already, and a method may leave an exit out of its loss.
-        return DistributedDataParallel(student, device_ids=on_gpu, broadcast_buffers=False, find_unused_parameters=True)
+        # Batch statistics are global already. torch renamed the option that would copy them before each step.
+        options = inspect.signature(DistributedDataParallel.__init__).parameters
+        copies: dict[str, Any] = (
+            {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
+        )
+        leaves_exits_out = self.network.exits > 1 and not student.method.trains_every_exit
+        return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=leaves_exits_out, **copies)
 
     def _autocast(self):
         if self.precision == torch.float32:
