@@ -500,6 +500,22 @@ cases(
         r"self_distillation: the student has one exit .*set student.multi_exit=true",
     ),
     (
+        "deep supervision of one exit",
+        lambda b: b.set("method.name=deep_supervision", "student.multi_exit=false"),
+        r"deep_supervision: the student has one exit; set student.multi_exit=true",
+    ),
+    (
+        "hint at a stage that is not there",
+        lambda b: b.set(
+            "student.multi_exit=false",
+            "method.name=fitnet",
+            "method.hint_stage=5",
+            "teacher.source=test_vit",
+            "teacher.pretrained=none",
+        ),
+        r"method.hint_stage=5: student and teacher share 4 stages; use 4 or fewer",
+    ),
+    (
         "unknown backbone",
         lambda b: b.set("student.backbone=resnet81"),
         r"student.backbone='resnet81': timm has no such model; did you mean",

@@ -65,3 +65,20 @@ def test_wrong_settings_are_one_line_that_names_them(setting: str, says: str) ->
         Recipe().override([setting])
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_order_of_settings_does_not_matter() -> None:
+    either = [["method.temperature=5", "method.name=kd"], ["method.name=kd", "method.temperature=5"]]
+    first, second = (Recipe.load("paper").override(settings) for settings in either)
+    assert first == second
+    assert first.method.settings == {"temperature": 5}
+
+
+def test_milestones_that_are_never_reached_are_named() -> None:
+    with pytest.raises(CytodistillError, match="rate would never fall"):
+        Recipe.load("paper").override(["train.epochs=20"])
+    assert Recipe.load("paper").override(["train.epochs=20", "train.milestones=[]"]).train.epochs == 20
+
+
+def test_null_unsets() -> None:
+    assert Recipe.load("quick").override(["data.fold=1"]).override(["data.fold=null"]).data.fold is None

@@ -5,7 +5,7 @@ The Python interface mirrors the command line::
     import cytodistill
 
     run = cytodistill.fit("cells/", "runs/first", recipe="quick")
-    metrics = cytodistill.evaluate("runs/first")
+    metrics = cytodistill.evaluate("runs/first").metrics
     predictor = cytodistill.load("runs/first")
     probabilities = predictor.predict(["cell.png"]).probabilities
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -41,7 +43,7 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A recipe's setting, section.key=value; may be repeated.")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
-RecipeOption = Annotated[str | None, typer.Option(help="quick, paper, or a YAML file.")]
+RecipeOption = Annotated[str | None, typer.Option(help="quick (the default), paper, demo, or a YAML file.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -69,7 +71,7 @@ def root(
 
 @data_app.command("inspect")
 def data_inspect(
-    source: Source, format: Format = None, as_json: Annotated[bool, typer.Option("--json")] = False
+    source: Source, format: Format = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Classes, counts, sizes, groups, unreadable and duplicate files."""
     from cytodistill.data.inspect import inspect_source, render
@@ -95,6 +97,7 @@ def data_split(
     folds: Annotated[int | None, typer.Option(help="Folds for cross-validation instead of a ratio.")] = None,
     group: Annotated[Grouping, typer.Option(help="Keep groups whole, or split cell by cell.")] = Grouping.auto,
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    window: Annotated[int, typer.Option(min=2, help="Side in pixels of a cell round its nucleus (CRIC).")] = 90,
     format: Format = None,
 ) -> None:
     """Split by group, stratified by class, into a manifest that `fit` takes."""
@@ -104,11 +107,19 @@ def data_split(
 
     if out.suffix.lower() != ".csv":
         raise CytodistillError(f"-o {out}: a manifest is a .csv file; name it so")
-    table = split_table(read_source(source, format), ratio=ratio, folds=folds, group=group.value, seed=seed)
+    table = split_table(
+        read_source(source, format, window=window), ratio=ratio, folds=folds, group=group.value, seed=seed
+    )
     table.write(out)
     terminal = Terminal()
     terminal.out.print(counts_table(table))
-    terminal.out.print(f"{out}: {len(table)} cells of {table.frame['group'].nunique()} groups, no group in two splits")
+    cells = f"{out}: {len(table)} cells"
+    if group is Grouping.none:
+        terminal.result(
+            f"{cells}, split cell by cell: cells of one field may be in two splits, so figures will flatter"
+        )
+    else:
+        terminal.result(f"{cells} of {table.frame['group'].nunique()} groups, no group in two splits")
 
 
 @data_app.command("synth")
@@ -123,7 +134,7 @@ def data_synth(
 
     with Terminal() as terminal:
         synthesize(out, cells, seed, lambda done, total: terminal.step("synth", done, total))
-    terminal.out.print(f"{out}: {cells} synthetic cells")
+    terminal.result(f"{out}: {cells} synthetic cells")
 
 
 # ---------------------------------------------------------------- the main job
@@ -176,7 +187,7 @@ def fit(
         )
     if _first_rank():
         result = run.info["result"]
-        terminal.out.print(
+        terminal.result(
             f"{out}: best epoch {result['best_epoch'] + 1}, {result['seconds']:.0f} s; now `cytodistill evaluate {out}`"
         )
 
@@ -199,7 +210,7 @@ def evaluate(
         found = evaluate_run(run, source, split=split, out=out, format=format, device=device.value, watcher=terminal)
     terminal.out.print(metrics_table(found.metrics))
     for file in found.files[:3]:
-        terminal.out.print(str(file), highlight=False, soft_wrap=True)
+        terminal.result(str(file))
 
 
 @app.command()
@@ -232,7 +243,7 @@ def predict(
     if len(problems) > 10:
         terminal.err.print(f"… and {len(problems) - 10} more; the error column has them all", style="yellow")
     if out is not None:
-        terminal.out.print(f"{out}: {len(items) - len(problems)} cells predicted, {len(problems)} passed over")
+        terminal.result(f"{out}: {len(items) - len(problems)} cells predicted, {len(problems)} passed over")
     if items and len(problems) == len(items):
         raise typer.Exit(1)
 
@@ -276,6 +287,7 @@ def reproduce(
     pretrained: Annotated[str, typer.Option(help="The student's natural-image weights.")] = "imagenet",
     settings: Settings = None,
     format: Format = None,
+    device: DeviceOption = Device.auto,
 ) -> None:
     """Run a table of the paper on your own cells: same splits and budget for every row; resumable."""
     from cytodistill.recipe import Recipe
@@ -288,13 +300,13 @@ def reproduce(
     chosen = Recipe.load(recipe or "quick").override(settings or [])
     rows = table3(pretrained, teacher, teacher_weights)
     with Terminal() as terminal:
-        file = run_table(rows, source, out, recipe=chosen, seeds=seeds, format=format, watcher=terminal)
-    terminal.out.print(file.with_suffix(".md").read_text(encoding="utf-8"), markup=False, highlight=False)
+        file = run_table(
+            rows, source, out, recipe=chosen, seeds=seeds, format=format, device=device.value, watcher=terminal
+        )
+    terminal.result(file.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 def _first_rank() -> bool:
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -304,13 +316,22 @@ def main(arguments: list[str] | None = None) -> Any:
     debug = "--debug" in given
     # The flag is understood wherever it stands on the line.
     given = [argument for argument in given if argument != "--debug"]
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app(args=given, prog_name="cytodistill")
     except CytodistillError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; `--resume` continues a fit from its last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        if _first_rank():
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(130 if isinstance(error, Interrupted) else 2)
+
+
+class Interrupted(CytodistillError):
+    """Ctrl-C, as the one line that says how to go on."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted(
+        "interrupted; the same command with --resume goes on with a fit, and `reproduce` goes on by itself"
+    )

@@ -35,4 +35,4 @@ def run_demo(out: Path, terminal: Terminal) -> None:
     found = evaluate(run, watcher=terminal)
     terminal.out.print(metrics_table(found.metrics))
     for file in found.files[:3]:
-        terminal.out.print(str(file), highlight=False, soft_wrap=True)
+        terminal.result(str(file))

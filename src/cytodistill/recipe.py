@@ -145,7 +145,7 @@ class Train(Section):
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0)
-    schedule: Literal["multistep", "cosine", "onecycle", "constant"] = "multistep"
+    schedule: Literal["multistep", "cosine", "onecycle", "constant"] = "cosine"
     milestones: tuple[Positive, ...] = (100, 150)
     """Epochs at whose start the rate is multiplied by ``gamma`` (multistep)."""
     gamma: float = Field(0.1, gt=0, le=1)
@@ -166,6 +166,15 @@ class Train(Section):
     """A checkpoint is written at each epoch's end, but not more often than at a tenth of this, and within a long epoch
     each time this has passed."""
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _milestones_come_before_the_end(self) -> Train:
+        if self.schedule == "multistep" and self.milestones and min(self.milestones) >= self.epochs:
+            raise ValueError(
+                f"milestones {list(self.milestones)} all lie beyond the {self.epochs} epochs, so the rate would never "
+                "fall; set train.milestones too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Train:
@@ -229,7 +238,8 @@ class Recipe(Section):
         """This recipe with ``section.key=value`` strings (values read as YAML) or a dotted mapping applied."""
         pairs = assignments if isinstance(assignments, dict) else dict(map(_split_assignment, assignments))
         settings = self.model_dump(mode="json")
-        for dotted, value in pairs.items():
+        # The method first: another one has other settings, whichever stands first on the line.
+        for dotted, value in sorted(pairs.items(), key=lambda pair: pair[0] != "method.name"):
             target = settings
             *sections, key = dotted.split(".")
             for section in sections:
@@ -278,7 +288,7 @@ def _split_assignment(assignment: str) -> tuple[str, Any]:
         parsed = yaml.load(value, _Yaml)
     except (yaml.YAMLError, ValueError):
         raise CytodistillError(f"--set {assignment!r}: {value!r} is not a YAML value") from None
-    return key.strip(), "none" if parsed is None else parsed
+    return key.strip(), parsed
 
 
 def _hint(name: str, known: Any) -> str:

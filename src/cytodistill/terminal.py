@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -72,6 +73,10 @@ class Terminal:
         """Print one line above the bars."""
         self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def result(self, line: str) -> None:
+        """Print one line of the answer as it is: names may hold brackets, and paths must not be wrapped."""
+        self.out.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _index(self, task: TaskID) -> int:
         return next(i for i, known in enumerate(self._bars.tasks) if known.id == task)
 
@@ -84,7 +89,9 @@ def counts_table(table: CellTable) -> Table:
     columns = sorted(counts.columns) if folded else [s for s in ("train", "val", "test") if s in counts.columns]
     shown = Table("class", *columns)
     for name in table.classes:
-        shown.add_row(name, *(str(counts.loc[name, column]) if name in counts.index else "0" for column in columns))
+        shown.add_row(
+            escape(name), *(str(counts.loc[name, column]) if name in counts.index else "0" for column in columns)
+        )
     return shown
 
 

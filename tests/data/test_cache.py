@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -29,12 +31,15 @@ def test_rows_are_the_decoded_cells_in_the_tables_order(source):
         np.testing.assert_array_equal(cells[row], load_cell(root, path, 16, "pad"))
 
 
-def test_another_order_or_split_shares_the_file_and_another_content_does_not(source, cache):
+def test_another_split_shares_the_file_and_another_content_or_order_does_not(source, cache):
     table = read_source(source)
     cells = cached_cells(table, 16, "pad")
-    turned = table.with_frame(table.frame.iloc[::-1].assign(split="train"))
-    np.testing.assert_array_equal(cached_cells(turned, 16, "pad"), cells[::-1])
+    assert isinstance(cells, np.memmap)
+    cached_cells(table.with_frame(table.frame.assign(split="train", group="g")), 16, "pad")
     assert len(list(cache.iterdir())) == 1
+    turned = table.with_frame(table.frame.iloc[::-1])
+    np.testing.assert_array_equal(cached_cells(turned, 16, "pad"), cells[::-1])
+    next(file for file in cache.iterdir() if file != _file(cells)).unlink()
     Image.new("RGB", (9, 7), "white").save(source / "a" / "1.png")
     again = cached_cells(read_source(source), 16, "pad")
     assert len(list(cache.iterdir())) == 2
@@ -42,6 +47,10 @@ def test_another_order_or_split_shares_the_file_and_another_content_does_not(sou
     cached_cells(table, 32, "pad")
     cached_cells(table, 16, "stretch")
     assert len(list(cache.iterdir())) == 4
+
+
+def _file(cells):
+    return Path(cells.filename)
 
 
 def test_zip_and_folder_decode_alike(source, zipped):

@@ -41,34 +41,27 @@ def cached_cells(table: CellTable, size: int, resize: str, progress: Progress | 
     Raises:
         CytodistillError: cells that cannot be read; the first is named and the others counted. Nothing is kept.
     """
-    order, key = _key(table, size, resize)
+    key = _key(table, size, resize)
     file = cache_folder() / f"cells-{size}-{key}.npy"
     if not file.is_file():
         with replacing(file) as temporary:
-            _decode(table.frame.iloc[order], size, resize, temporary, progress)
+            _decode(table.frame, size, resize, temporary, progress)
     try:
-        cells = np.load(file, mmap_mode="r")
+        return np.load(file, mmap_mode="r")
     except (ValueError, EOFError):
         raise CytodistillError(f"{file}: the cache is damaged; delete it and run again") from None
-    # The file is ordered by content, so that two tables that order the same cells differently share it.
-    if (order == np.arange(len(order))).all():
-        return cells
-    positions = np.empty(len(order), np.int64)
-    positions[order] = np.arange(len(order))
-    return cells[positions]
 
 
-def _key(table: CellTable, size: int, resize: str) -> tuple[np.ndarray, str]:
-    """Rows in the order of the file, and the hash of all that the array depends on."""
+def _key(table: CellTable, size: int, resize: str) -> str:
+    """Hash of all that the array depends on, the order of the rows (which sources sort) included."""
     frame = table.frame
     files = frame[["root", "path"]].drop_duplicates()
     stamps = {(root, path): content_stamp(root, path) for root, path in files.itertuples(index=False)}
     stamp = [stamps[pair] for pair in zip(frame["root"], frame["path"], strict=True)]
     described = pd.DataFrame({"stamp": stamp, **{side: frame[side].round(3) for side in BOX}})
-    order = described.sort_values(["stamp", *BOX], kind="stable").index.to_numpy()
-    said = described.iloc[order].to_csv(index=False, lineterminator="\n")
+    said = described.to_csv(index=False, lineterminator="\n")
     header = json.dumps({"version": 1, "size": size, "resize": resize})
-    return order, hashlib.blake2b((header + said).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b((header + said).encode(), digest_size=16).hexdigest()
 
 
 def _decode(frame: pd.DataFrame, size: int, resize: str, file: Path, progress: Progress | None) -> None:

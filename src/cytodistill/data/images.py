@@ -66,13 +66,18 @@ def decode(content: bytes, name: str) -> np.ndarray:
     image = _open(content, name)
     try:
         image.load()
-        turn = _turn(image)
-        return np.asarray(_to_rgb(image if turn is None else image.transpose(turn), name))
+        return rgb_array(image, name)
     except (ImageError, MemoryError):
         raise
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
         raise ImageError(f"{name}: damaged or truncated ({error}); replace the file or remove it") from None
+
+
+def rgb_array(image: Image.Image, name: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a loaded Pillow image, by the rules of ``decode``; ``name`` is for messages."""
+    turn = _turn(image)
+    return np.asarray(_to_rgb(image if turn is None else image.transpose(turn), name))
 
 
 def image_size(root: str | Path, path: str) -> tuple[int, int]:

@@ -33,6 +33,11 @@ def prepare_table(source: str | Path | CellTable, recipe: Recipe, format: str | 
     assigned = (table.frame["split"] != "").to_numpy()
     if data.fold is not None:
         table = table.with_fold(data.fold)
+    elif (table.frame["fold"] >= 0).any() and not assigned.any():
+        raise CytodistillError(
+            f"{source}: has folds and no splits; say which fold is the test split with --set data.fold=0 "
+            f"(to {int(table.frame['fold'].max())})"
+        )
     elif not assigned.any():
         table = split_table(table, ratio=data.ratio, group=data.group, seed=recipe.seed)
     elif not assigned.all():

@@ -1,7 +1,21 @@
 """Distillation methods. Importing this package registers those that come with it; a further one registers itself
 wherever it is defined, with ``@register("name")``."""
 
-from cytodistill.distill import kd, self_distillation, supervised  # noqa: F401 (registers)
+from cytodistill.distill import (  # noqa: F401 (registers)
+    attention_transfer,
+    deep_supervision,
+    dist,
+    dkd,
+    fitnet,
+    kd,
+    logit_standardisation,
+    pkt,
+    rkd,
+    self_distillation,
+    similarity,
+    supervised,
+    vid,
+)
 from cytodistill.distill.method import (
     Batch,
     CrossEntropy,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +24,11 @@ from cytodistill.models.outputs import ExitOutputs, OutputShapes
 KNOWN_NEEDS = frozenset({"teacher", "maps"})
 """``teacher``: the frozen teacher's outputs in each batch. ``maps``: stage maps in the student's outputs, and in the
 teacher's where there is one."""
+
+Weight = Annotated[float, Field(ge=0)]
+"""Setting: what a part is multiplied by."""
+Temperature = Annotated[float, Field(gt=0)]
+"""Setting: τ of softmaxes at logits/τ."""
 
 
 @dataclass
@@ -39,6 +45,11 @@ class Batch:
     teacher: ExitOutputs | None = None
 
 
+def sum_of(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of scalar tensors."""
+    return torch.stack(list(terms)).sum()
+
+
 class CrossEntropy:
     """Cross-entropy, eq. 1, with the recipe's label smoothing and class weights: mean over the batch of w_y · CE.
 
@@ -53,7 +64,8 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
         if self.class_weights is not None:
-            losses = losses * self.class_weights.to(losses.device)[labels]
+            self.class_weights = self.class_weights.to(losses.device)  # once; then it is there
+            losses = losses * self.class_weights[labels]
         return losses.mean()
 
 

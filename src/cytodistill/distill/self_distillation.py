@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from cytodistill.distill.divergence import soft_kl
-from cytodistill.distill.method import Batch, CrossEntropy, Method, register
+from cytodistill.distill.method import Batch, CrossEntropy, Method, Temperature, Weight, register, sum_of
 from cytodistill.errors import CytodistillError
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
-
-Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class SelfDistillationSettings:
-    temperature: Annotated[float, Field(gt=0)] = 3.0
+    temperature: Temperature = 3.0
     """τ of every softened probability."""
     kd_weight: Weight = 1.0
     """Of τ² KL(S_m, t), for every exit m = 1…n; there is no such term without a teacher."""
@@ -105,8 +102,3 @@ def feature_distance(difference: Tensor, reduction: str) -> Tensor:
     if reduction == "norm":
         return difference.norm(dim=1).mean()
     return difference.norm()
-
-
-def sum_of(terms) -> Tensor:
-    """Sum of an iterable of scalar tensors."""
-    return torch.stack(list(terms)).sum()

@@ -16,6 +16,7 @@ from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.infer.predictor import Predictions, load
+from cytodistill.train.leaks import refuse_seen
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 
@@ -59,16 +60,19 @@ def evaluate(
     if split not in (*SPLITS, "all"):
         raise CytodistillError(f"--split {split}: choose {', '.join(SPLITS)} or all")
     predictor = load(run, device)
-    table, rows = _cells(run, source, split, format)
-    chosen = table.with_frame(table.frame.iloc[rows])
+    table, rows, split = _cells(run, source, split, format)
     data = run.recipe.data
-    cells = cached_cells(chosen, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total))
-    answers = predictor.predict_cells(cells, progress=lambda done, total: watcher.step("evaluate", done, total))
+    cells = cached_cells(table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total))
+    answers = predictor.predict_cells(
+        cells, rows=rows, progress=lambda done, total: watcher.step("evaluate", done, total)
+    )
+    chosen = table.with_frame(table.frame.iloc[rows])
     metrics = _metrics(answers, chosen)
-    metrics |= {"split": split if source is None else "source", "run": run.info["fingerprint"]}
+    named = None if source is None else "a table" if isinstance(source, CellTable) else str(source)
+    metrics |= {"split": split, "source": named, "run": run.info["fingerprint"]}
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
     folder = Path(out) if out is not None else run.path / "report"
-    title = f"{run.path.name}, {split if source is None else Path(str(source)).name} ({len(chosen)} cells)"
+    title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
     return Evaluation(metrics, predictions, write_evaluation(folder, metrics, predictions, title))
 
 
@@ -78,8 +82,10 @@ def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:
     )
 
 
-def _cells(run: Run, source: str | Path | CellTable | None, split: str, format: str | None):
-    """Table in the run's class order, and the rows to evaluate."""
+def _cells(
+    run: Run, source: str | Path | CellTable | None, split: str, format: str | None
+) -> tuple[CellTable, np.ndarray, str]:
+    """Table in the run's class order, the rows to evaluate, and the split that they are."""
     if source is None:
         table = run.table()
     else:
@@ -99,4 +105,12 @@ def _cells(run: Run, source: str | Path | CellTable | None, split: str, format: 
     unlabelled = int((table.labels[rows] < 0).sum())
     if unlabelled:
         raise CytodistillError(f"{source}: {unlabelled} cells have no label; use `cytodistill predict` for them")
-    return table, rows
+    if source is not None and split != "train":
+        refuse_seen(
+            run,
+            table,
+            rows,
+            f"{source}: {{seen}} of its {{all}} cells trained this run, so they cannot test it; leave SOURCE out for "
+            "the run's own test split, or give only cells that it has not seen",
+        )
+    return table, rows, split

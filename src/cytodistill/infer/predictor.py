@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cytodistill.data.augment import Preprocess
-from cytodistill.data.images import load_cell, resize
+from cytodistill.data.images import load_cell, resize, rgb_array
 from cytodistill.errors import CytodistillError
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ensemble
@@ -91,7 +91,7 @@ class Predictor:
         if isinstance(image, str | Path):
             path = Path(image)
             return load_cell(path.parent, path.name, self.size, mode)
-        array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        array = rgb_array(image, "image") if isinstance(image, Image.Image) else np.asarray(image)
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
             raise CytodistillError(
                 f"image of shape {array.shape} and type {array.dtype}: give an (H, W, 3) uint8 RGB array"
@@ -105,18 +105,20 @@ class Predictor:
         batch_size: int = 64,
         logits: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        rows: np.ndarray | None = None,
     ) -> Predictions:
-        """Answers for (N, S, S, 3) uint8 cells of the network's size, as the cache holds them."""
+        """Answers for (N, S, S, 3) uint8 cells of the network's size, as the cache holds them, or their ``rows``."""
+        rows = np.arange(len(cells)) if rows is None else rows
         probabilities, raw = [], []
-        for start in range(0, len(cells), batch_size):
-            batch = torch.from_numpy(np.array(cells[start : start + batch_size])).to(self.device)
+        for start in range(0, len(rows), batch_size):
+            batch = torch.from_numpy(np.array(cells[rows[start : start + batch_size]])).to(self.device)
             images = self._preprocess(batch).contiguous(memory_format=torch.channels_last)
             outputs = self.network(images)
             probabilities.append(outputs.probabilities().cpu())
             if logits:
                 raw.append(torch.stack(outputs.logits, dim=1).float().cpu())
             if progress:
-                progress(min(start + batch_size, len(cells)), len(cells))
+                progress(min(start + batch_size, len(rows)), len(rows))
         shape = (0, self.exits, len(self.classes))
         exits = torch.cat(probabilities) if probabilities else torch.zeros(shape)
         kept = (torch.cat(raw) if raw else torch.zeros(shape)).numpy() if logits else None

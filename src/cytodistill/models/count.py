@@ -63,7 +63,7 @@ def _up_to_each_exit(network: MultiExit, image: torch.Tensor) -> tuple[list[int]
         )
         trunk.to(image.device).eval()
         with FlopCounterMode(display=False) as counter:
-            head(trunk(image)[-1])
+            head(network.tap(trunk(image)[-1]))
         macs.append(counter.get_total_flops() // 2)
         sizes.append(count_parameters(trunk) + count_parameters(head))
     return macs, sizes

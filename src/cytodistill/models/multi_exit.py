@@ -112,10 +112,12 @@ class MultiExit(nn.Module):
         self.exits = design.taps
         self.keep_maps = True
 
+    def tap(self, stage: Tensor) -> Tensor:
+        """(B, C, H, W) map of a stage, however the backbone orders its dimensions."""
+        return stage.permute(0, 3, 1, 2) if self.channels_last else stage
+
     def forward(self, images: Tensor) -> ExitOutputs:
-        maps = self.backbone(images)[self.first_tap :]
-        if self.channels_last:
-            maps = [tap.permute(0, 3, 1, 2) for tap in maps]
+        maps = [self.tap(stage) for stage in self.backbone(images)[self.first_tap :]]
         logits, features = zip(*(head(tap) for head, tap in zip(self.heads, maps, strict=True)), strict=True)
         return ExitOutputs(list(logits), list(features), list(maps))
 

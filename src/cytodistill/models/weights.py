@@ -81,11 +81,11 @@ def load_pretrained(network: Network, backbone: str, source: str, setting: str =
         for name, tensor in own.items()
         if (key := _plain(name)) in offered and offered[key].shape == tensor.shape
     }
-    of_backbone = [n for n in own if n.startswith("backbone.") and own[n].ndim == 4]
+    of_backbone = [n for n in own if n.startswith("backbone.") and own[n].ndim >= 2]
     hits = sum(name in taken for name in of_backbone)
     if hits < len(of_backbone) / 2:
         raise CytodistillError(
-            f"{setting}={source!r}: fits {hits} of the {len(of_backbone)} convolutions of {backbone!r}; "
+            f"{setting}={source!r}: fits {hits} of the {len(of_backbone)} weight tensors of {backbone!r}; "
             "it is the weight file of another network; give one of this network"
         )
     network.load_state_dict(taken, strict=False)

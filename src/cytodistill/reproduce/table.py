@@ -53,9 +53,11 @@ class Outcome:
     row: Row
     runs: list[dict[str, Any]] = field(default_factory=list)
 
-    def mean_sd(self, figure: str) -> tuple[float, float | None]:
-        """Mean and sample standard deviation over seeds (None with one seed)."""
-        values = np.array([run["ensemble"][figure] for run in self.runs], float)
+    def mean_sd(self, figure: str) -> tuple[float | None, float | None]:
+        """Mean and sample standard deviation over the seeds that have the figure (None where there are too few)."""
+        values = np.array([run["ensemble"][figure] for run in self.runs if run["ensemble"][figure] is not None], float)
+        if not len(values):
+            return None, None
         return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
 
@@ -67,6 +69,7 @@ def reproduce(
     recipe: Recipe,
     seeds: int = 3,
     format: str | None = None,
+    device: str = "auto",
     watcher: Watcher | None = None,
 ) -> Path:
     """Run every row on ``source`` with the same splits, augmentation and budget, and write the table.
@@ -97,9 +100,9 @@ def reproduce(
             settings = dict(row.settings)
             if row.teacher:
                 settings["teacher.source"] = str(finished[row.teacher].path)
-            run = fit(cells, folder, recipe=seeded.override(settings), resume=True, watcher=watcher)
+            run = fit(cells, folder, recipe=seeded.override(settings), resume=True, device=device, watcher=watcher)
             finished[row.name] = run
-            metrics = evaluate(run).metrics
+            metrics = evaluate(run, device=device).metrics
             outcome.runs.append(
                 {
                     "seed": seed,
@@ -153,11 +156,13 @@ def render(table: PaperTable, outcomes: Sequence[Outcome], data: str, recipe: Re
     """The table in Markdown: mean ± sd over seeds in %, beside the paper's own figure."""
     train = recipe.train
     counted = outcomes[0].runs[-1]
+    split = "cell by cell" if recipe.data.group == "none" else "by group"
+    drawn = "1 seed" if seeds == 1 else f"{seeds} seeds, each with its own split"
     lines = [
         f"# {table.title}",
         "",
-        f"{data}: {counted['n']} test cells of {counted['groups']} groups in the last split, grouped "
-        f"{recipe.data.ratio}, {seeds} seed{'s' if seeds > 1 else ''} (each draws its own split); "
+        f"{data}: {counted['n']} test cells of {counted['groups']} groups in the last split; split {split} "
+        f"{recipe.data.ratio}, {drawn}; "
         f"{recipe.data.image_size} px, {train.epochs} epochs, batch {train.batch_size}, recipe `{recipe.name}`. "
         "Figures in %, of the ensemble where there are several exits; mean ± sample standard deviation over seeds. The "
         "paper's accuracies are those of other data and are not comparable.",
@@ -170,18 +175,19 @@ def render(table: PaperTable, outcomes: Sequence[Outcome], data: str, recipe: Re
         paper = "–" if outcome.row.paper is None else f"{outcome.row.paper:.2f}"
         seconds = np.mean([run["seconds"] for run in outcome.runs])
         lines.append(f"| {outcome.row.name} | {' | '.join(cells)} | {paper} | {seconds:.0f} |")
-    lines += ["", "Accuracy by exit:", "", "| Method | Exit 1 | Exit 2 | Exit 3 | Exit 4 | Ensemble |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+    lines += ["", "Accuracy by exit, shallow to deep, and of the ensemble, mean over seeds:", ""]
     for outcome in outcomes:
         exits = np.array([[exit["accuracy"] for exit in run["exits"]] for run in outcome.runs]).mean(0)
         if len(exits) > 1:
-            shown = [*(f"{100 * value:.2f}" for value in exits), f"{100 * outcome.mean_sd('accuracy')[0]:.2f}"]
-            lines.append(f"| {outcome.row.name} | {' | '.join(shown)} |")
+            shown = ", ".join(f"{100 * value:.2f}" for value in exits)
+            lines.append(f"- {outcome.row.name}: {shown}; ensemble {_percent(outcome, 'accuracy').split(' ')[0]}")
     return "\n".join(lines) + "\n"
 
 
 def _percent(outcome: Outcome, figure: str) -> str:
     mean, sd = outcome.mean_sd(figure)
+    if mean is None:
+        return "–"
     return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ± {100 * sd:.2f}"
 
 

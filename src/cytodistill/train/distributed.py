@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -45,12 +46,25 @@ class Ranks:
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """The first rank runs the block alone, then the others do: for caches and files that it makes for all."""
+        """The first rank runs the block alone, then the others do: for caches and files that it makes for all. What it
+        fails with, they fail with, instead of waiting for it."""
+        if self.world == 1:
+            yield
+            return
+        failure: list[str | None] = [None]
         if not self.first:
-            self.barrier()
-        yield
-        if self.first:
-            self.barrier()
+            dist.broadcast_object_list(failure, src=0)
+            if failure[0] is not None:
+                raise CytodistillError(failure[0])
+            yield
+            return
+        try:
+            yield
+        except BaseException as error:
+            failure = [str(error) or type(error).__name__]
+            raise
+        finally:
+            dist.broadcast_object_list(failure, src=0)
 
 
 def gather_rows(rows: Tensor, positions: Tensor, total: int, ranks: Ranks) -> Tensor:
@@ -87,16 +101,21 @@ def ranks_of_job(device: str = "auto") -> Iterator[Ranks]:
         CytodistillError: the device is not there.
     """
     on_gpu = wants_gpu(device)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    started = dist.is_initialized()
+    world = dist.get_world_size() if started else int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    if on_gpu and local >= torch.cuda.device_count():
+        raise CytodistillError(
+            f"torchrun --nproc-per-node: rank {local} finds {torch.cuda.device_count()} GPUs; start one process a GPU"
+        )
     where = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(where)
-    if world == 1 or dist.is_initialized():
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        yield Ranks(rank, world, where)
+    if world == 1 or started:
+        yield Ranks(dist.get_rank() if started else 0, world, where)
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # The first rank may decode a large set while the others wait.
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=6))
     try:
         yield Ranks(dist.get_rank(), world, where)
     finally:

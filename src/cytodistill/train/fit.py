@@ -62,24 +62,35 @@ def fit(
     stored = _stored_run(out, resume)
     chosen = _choose_recipe(recipe, teacher, pretrained, settings, stored)
     with ranks_of_job(device) as ranks:
+        watcher = watcher if ranks.first else Silent()
+        table = prepare_table(source, chosen, format)
+        named = "a table" if isinstance(source, CellTable) else str(source)
+        if stored and stored.info["table"]["digest"] != table.digest():
+            raise CytodistillError(
+                f"{out}: --resume goes on with the cells and splits that the run was begun with, and {named} has "
+                "others; give the same, or choose another folder"
+            )
         if stored and stored.finished:
-            if ranks.first:
-                watcher.say(f"{out}: finished already")
+            watcher.say(f"{out}: finished already")
             return stored
-        if isinstance(source, CellTable):
-            table, named = source, "a table"
-        else:
-            table, named = None, str(source)
-        table = stored.table() if stored else prepare_table(table if table is not None else source, chosen, format)
-        return _fit(table, out, chosen, named, ranks, watcher if ranks.first else Silent())
+        return _fit(table, out, chosen, named, ranks, watcher)
 
 
 def _fit(
     table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher, stage: str = "student"
 ) -> Run:
     plan = make_plan(recipe, table)
-    data = recipe.data
-    with ranks.first_then_others() if ranks.world > 1 else nullcontext():
+    data, smallest = recipe.data, min(recipe.train.batch_size, len(table.indices("train")))
+    if smallest < ranks.world:
+        raise CytodistillError(
+            f"train.batch_size={recipe.train.batch_size}: a batch of {smallest} cells leaves some of the {ranks.world} "
+            "ranks without any; raise it, or start fewer processes"
+        )
+    transfer = plan.transfer
+    if transfer.source != "none":
+        total = transfer.loaded + len(transfer.fresh)
+        watcher.say(f"{stage}: {transfer.loaded} of {total} tensors from {transfer.source}, the others fresh")
+    with ranks.first_then_others():
         cells = cached_cells(
             table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total)
         )

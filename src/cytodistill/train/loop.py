@@ -63,10 +63,12 @@ class Job:
 
 @dataclass
 class Best:
-    """The epoch that is kept so far."""
+    """The epoch that is kept so far. Its weights wait here and in the checkpoint, and become a file at the end alone:
+    file, figure and epoch always belong together."""
 
     epoch: int = -1
     value: float = -math.inf
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -120,9 +122,9 @@ class Trainer:
         self.job = job
         self.settings = job.recipe.train
         self.device = job.ranks.device
-        self.labels = torch.from_numpy(job.labels)
-        self.train_rows = torch.from_numpy(job.train_rows)
-        self.val_rows = torch.from_numpy(job.val_rows)
+        self.labels = torch.from_numpy(job.labels).to(self.device)
+        self.train_rows = torch.from_numpy(job.train_rows).to(self.device)
+        self.val_rows = torch.from_numpy(job.val_rows).to(self.device)
         self.preprocess = Preprocess(job.recipe.data.mean, job.recipe.data.std)
         self.augment = Augmenter(job.recipe.augment, self.preprocess)
         self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, job.ranks.world)
@@ -145,7 +147,7 @@ class Trainer:
         self.log = RunLog(job.folder, self.settings.tensorboard) if job.ranks.first else None
         self.best = Best()
         self.epoch, self.step, self.sums, self.seconds = 0, 0, Sums(), 0.0
-        self._saved_at = time.monotonic()
+        self._saved_at = self._counted_at = time.monotonic()
 
     # ---------------------------------------------------------------- the run
 
@@ -156,6 +158,7 @@ class Trainer:
             CytodistillError: the loss is no longer a number, or the checkpoint does not fit.
         """
         self._restore()
+        self._counted_at = time.monotonic()
         while self.epoch < self.settings.epochs:
             started = time.monotonic()
             self._train_epoch()
@@ -167,7 +170,7 @@ class Trainer:
                 )
             validation = self._validate()
             self._keep_best(validation)
-            self.seconds += time.monotonic() - started
+            self._count_seconds()
             event: dict[str, Any] = {
                 "event": "epoch",
                 "epoch": self.epoch,
@@ -184,24 +187,33 @@ class Trainer:
             self.epoch, self.step, self.sums = self.epoch + 1, 0, Sums()
             self._checkpoint(self.settings.checkpoint_minutes / 10)
         if self.job.ranks.first:
-            self._save_weights("last.safetensors")
+            self._save_weights("last.safetensors", self._weights())
+            self._save_weights("model.safetensors", self.best.weights)
         self.job.ranks.barrier()
-        return {"best_epoch": self.best.epoch, "best_value": self.best.value, "seconds": round(self.seconds, 1)}
+        selected = self.settings.select if len(self.val_rows) else "last"
+        return {
+            "selected_by": selected,
+            "best_epoch": self.best.epoch,
+            "best_value": None if selected == "last" else self.best.value,
+            "seconds": round(self.seconds, 1),
+        }
 
     def _train_epoch(self) -> None:
         recipe, ranks = self.job.recipe, self.job.ranks
-        labels = self.labels[self.train_rows]
-        order = epoch_order(labels, recipe.seed, self.epoch, self.settings.imbalance)
-        draws = draw_views(len(order), recipe.seed, self.epoch)
+        # Drawn on the CPU, where a seed gives the same on any machine, and moved once an epoch: a copy a step would
+        # make the device wait.
+        labels = self.labels[self.train_rows].cpu()
+        order = epoch_order(labels, recipe.seed, self.epoch, self.settings.imbalance).to(self.device)
+        draws = draw_views(len(order), recipe.seed, self.epoch).to(self.device)
         if self.step == 0:
             torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout
         self.student.train()
         shown = 0.0
         for step in range(self.step, len(self.slices)):
             part = self.slices[step]
-            positions = ranks.share(torch.arange(part.start, part.stop))
+            positions = slice(part.start + ranks.rank, part.stop, ranks.world)
             parts, correct = self._train_step(order[positions], draws[positions], part.stop - part.start, step)
-            self.sums.add(parts, correct, len(positions))
+            self.sums.add(parts, correct, len(order[positions]))
             self.step = step + 1
             # Reading a figure waits for the device, so it is done a few times a second at most.
             if ranks.first and (time.monotonic() - shown > 0.5 or self.step == len(self.slices)):
@@ -216,7 +228,7 @@ class Trainer:
         """One step on this rank's share of a global batch; ``order`` are positions into the training cells."""
         rows = self.train_rows[order]
         images = self.augment(self.job.cells[rows], draws)
-        batch = Batch(images, self.labels[rows].to(self.device), rows.to(self.device))
+        batch = Batch(images, self.labels[rows], rows)
         rate = self.settings.lr * rate_factor(self.settings, self.epoch + step / len(self.slices))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -269,14 +281,13 @@ class Trainer:
         return {"exits": exits, "ensemble": figures(ensemble(probabilities))}
 
     def _keep_best(self, validation: dict[str, Any]) -> None:
-        """Write the weights where this epoch is at least as good as the best; without a validation split, always."""
+        """Keep the weights where this epoch is at least as good as the best; the last epoch's where nothing selects."""
         select = self.settings.select
-        value = validation["ensemble"][select] if validation and select != "last" else float(self.epoch)
-        if value >= self.best.value:
-            self.best = Best(self.epoch, value)
-            last = self.epoch + 1 == self.settings.epochs
-            if self.job.ranks.first and (last or (validation and select != "last")):
-                self._save_weights("model.safetensors")
+        if validation and select != "last":
+            if validation["ensemble"][select] >= self.best.value:
+                self.best = Best(self.epoch, validation["ensemble"][select], self._weights())
+        elif self.epoch + 1 == self.settings.epochs:
+            self.best = Best(self.epoch, 0.0, self._weights())
 
     # ---------------------------------------------------------------- state
 
@@ -284,10 +295,20 @@ class Trainer:
         """The network that is validated and kept: the moving average where there is one."""
         return self.average.module if self.average is not None else self.network
 
-    def _save_weights(self, name: str) -> None:
-        state = {key: value.detach().cpu().contiguous() for key, value in self._kept().state_dict().items()}
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of what would be kept now."""
+        state = self._kept().state_dict()
+        return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in state.items()}
+
+    def _save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
         with replacing(self.job.folder / name) as temporary:
-            save_file(state, temporary)
+            save_file(weights, temporary)
+
+    def _count_seconds(self) -> None:
+        """Add what has passed since the last count, so that time before a kill is not lost with it."""
+        now = time.monotonic()
+        self.seconds += now - self._counted_at
+        self._counted_at = now
 
     def _checkpoint(self, minutes: float) -> None:
         """Write the state if the last one is older than ``minutes``; with several ranks at an epoch's end only, where
@@ -296,13 +317,14 @@ class Trainer:
             return
         if self.job.ranks.world > 1 and self.step:
             return
+        self._count_seconds()
         state: dict[str, Any] = {
             "fingerprint": self.job.fingerprint,
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums.state(),
             "seconds": self.seconds,
-            "best": {"epoch": self.best.epoch, "value": self.best.value},
+            "best": {"epoch": self.best.epoch, "value": self.best.value, "weights": self.best.weights},
             "network": self.network.state_dict(),
             "method": self.student.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -320,16 +342,18 @@ class Trainer:
             self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
             sums = state["sums"]
             correct = sums["correct"]
-            self.sums = Sums(
-                {name: value.to(self.device) for name, value in sums["parts"].items()},
-                None if correct is None else correct.to(self.device),
-                sums["cells"],
-            )
+            if self.job.ranks.first:  # what one process summed up counts once, however many go on with it
+                self.sums = Sums(
+                    {name: value.to(self.device) for name, value in sums["parts"].items()},
+                    None if correct is None else correct.to(self.device),
+                    sums["cells"],
+                )
             self.best = Best(**state["best"])
             self.network.load_state_dict(state["network"])
             self.student.method.load_state_dict(state["method"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"] and self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
         if self.log:
@@ -346,8 +370,7 @@ class Trainer:
         copies: dict[str, Any] = (
             {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
         )
-        leaves_exits_out = self.network.exits > 1 and not student.method.trains_every_exit
-        return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=leaves_exits_out, **copies)
+        return DistributedDataParallel(student, device_ids=on_gpu, **copies)
 
     def _autocast(self):
         if self.precision == torch.float32:

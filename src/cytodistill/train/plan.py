@@ -15,6 +15,7 @@ from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.models.outputs import OutputShapes
 from cytodistill.models.weights import Transfer, load_pretrained
 from cytodistill.recipe import Recipe
+from cytodistill.train.leaks import refuse_seen
 from cytodistill.train.log import summary_writer
 from cytodistill.train.run_folder import Run
 from cytodistill.train.sampling import class_weights
@@ -65,8 +66,14 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
     classes, side = len(table.classes), recipe.data.image_size
     network = build_network(recipe.student, classes, side, recipe.seed)
     network.keep_maps = network.keep_maps or wants_maps(recipe)
+    _check_pretrained_run(recipe.student.pretrained, table)
     transfer = load_pretrained(network, recipe.student.backbone, recipe.student.pretrained)
     teacher = _plan_teacher(recipe, table) if wants_teacher else None
+    if recipe.student.multi_exit and not kind.trains_every_exit:
+        raise CytodistillError(
+            f"method.name={recipe.method.name}: trains the deepest exit alone and would leave the others as they were "
+            "drawn; set student.multi_exit=false, or a method that trains every exit"
+        )
     weights = class_weights(torch.from_numpy(table.labels[table.indices("train")]), classes, recipe.train.imbalance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed + 1)
@@ -80,6 +87,22 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
     return Plan(recipe, table, network, transfer, method, teacher)
 
 
+def _check_pretrained_run(source: str, table: CellTable) -> None:
+    """A run to start from must be finished and must not have seen the test cells."""
+    if not (Path(source) / "run.json").is_file():
+        return
+    run = Run.open(source)
+    if not run.finished:
+        raise CytodistillError(f"student.pretrained={source}: that run is not finished; resume it first")
+    refuse_seen(
+        run,
+        table,
+        table.indices("test"),
+        f"student.pretrained={source}: {{seen}} of the {{all}} test cells trained that run; start from one that was "
+        "fitted on the same manifest (same seed)",
+    )
+
+
 def wants_maps(recipe: Recipe) -> bool:
     """Whether the recipe's method compares stage maps."""
     kind = method_class(recipe.method.name)
@@ -91,13 +114,20 @@ def _plan_teacher(recipe: Recipe, table: CellTable) -> TeacherPlan:
     teacher, side = recipe.teacher, recipe.data.image_size
     if Path(teacher.source).is_dir():
         run = open_teacher_run(teacher.source, table.classes)
-        for key in ("image_size", "mean", "std"):
+        for key in ("image_size", "resize", "mean", "std"):
             theirs, ours = getattr(run.recipe.data, key), getattr(recipe.data, key)
             if theirs != ours:
                 raise CytodistillError(
                     f"teacher.source={teacher.source}: fitted with data.{key}={theirs}, the student has {ours}; "
                     "both see the same images, so give both the same"
                 )
+        refuse_seen(
+            run,
+            table,
+            table.indices("test"),
+            f"teacher.source={teacher.source}: {{seen}} of the {{all}} test cells trained that teacher; fit it on the "
+            "same manifest (same seed), so that both leave out the same cells",
+        )
         network = run.network()
         network.keep_maps = network.keep_maps or wants_maps(recipe)
         return TeacherPlan(OutputShapes.of(network, side), run=run)

@@ -127,6 +127,8 @@ def sole_writer(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CytodistillError(f"{path}: another process is training into it; wait for it or stop it") from None
+        for left_over in path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            left_over.unlink()
         yield
 
 

@@ -41,9 +41,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     backbone, pretrained = backbone_of(teacher)
     settings = recipe.model_dump(mode="json")
     settings["name"] = f"{recipe.name} (teacher)"
-    settings["student"] = Student(
-        backbone=backbone, pretrained=pretrained, multi_exit=False, stem=recipe.student.stem
-    ).model_dump(mode="json")
+    settings["student"] = Student(backbone=backbone, pretrained=pretrained, multi_exit=False).model_dump(mode="json")
     settings["teacher"] = Teacher().model_dump(mode="json")
     settings["method"] = Method(name="supervised").model_dump(mode="json")
     settings["train"] = {**settings["train"], **teacher.train}
