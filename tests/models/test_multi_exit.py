@@ -94,7 +94,7 @@ def test_backbones_that_answer_with_channels_last_carry_exits_too():
     assert [tap.shape[1] for tap in outputs.maps] == network.backbone.feature_info.channels()[-3:]
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit", "dpn48b"])
 def test_maps_of_a_single_exit_are_shown_where_asked_for_and_change_no_answer(backbone):
     network = build_network(Student(backbone=backbone, multi_exit=False), 6, 64).eval()
     images = torch.randn(2, 3, 64, 64)

@@ -39,7 +39,10 @@ class SingleExit(nn.Module):
         else:
             last = self.backbone.forward_features(images)
         features = self.backbone.forward_head(last, pre_logits=True)
-        return ExitOutputs([self.backbone.get_classifier()(features)], [features.flatten(1)], maps)
+        classifier = self.backbone.get_classifier()
+        # A few families classify by a convolution on the pooled map, which the head knows how to shape.
+        logits = classifier(features) if isinstance(classifier, nn.Linear) else self.backbone.forward_head(last)
+        return ExitOutputs([logits], [features.flatten(1)], maps)
 
 
 class Exit(nn.Module):

@@ -133,6 +133,7 @@ class Trainer:
         network = job.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if job.ranks.world > 1:
             network = synchronise_batch_norm(network, self.device)
+            synchronise_batch_norm(job.method, self.device)
         self.network = network
         self.student = StudentStep(network, job.method.to(self.device))
         self.wrapped = self._distribute(self.student)
