@@ -36,8 +36,9 @@ from cytodistill.models.outputs import OutputShapes
 from cytodistill.recipe import Recipe
 from cytodistill.train.distributed import Ranks
 from cytodistill.train.log import Silent
-from cytodistill.train.loop import Job, StudentStep, Sums, Trainer
+from cytodistill.train.loop import Job, Trainer
 from cytodistill.train.optimisation import optimiser_for
+from cytodistill.train.step import StudentStep, Sums
 
 
 class Files(Dataset):

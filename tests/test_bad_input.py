@@ -497,12 +497,22 @@ cases(
     (
         "self-distillation of one exit",
         lambda b: b.set("student.multi_exit=false"),
-        r"self_distillation: the student has one exit .*set student.multi_exit=true",
+        r"self_distillation: the student has one exit.*set student.multi_exit=true",
+    ),
+    (
+        "method of one exit on a student with several",
+        lambda b: b.set("method.name=supervised"),
+        r"method.name=supervised: trains the deepest exit alone .*set student.multi_exit=false",
+    ),
+    (
+        "milestones beyond the last epoch",
+        lambda b: b.set("train.schedule=multistep", "train.epochs=9", "train.milestones=[20, 30]"),
+        r"milestones \[20, 30\] all lie beyond the 9 epochs, .*set train.milestones too",
     ),
     (
         "deep supervision of one exit",
         lambda b: b.set("method.name=deep_supervision", "student.multi_exit=false"),
-        r"deep_supervision: the student has one exit; set student.multi_exit=true",
+        r"deep_supervision: the student has one exit.* set student.multi_exit=true",
     ),
     (
         "hint at a stage that is not there",
@@ -590,6 +600,31 @@ def _(bench: Bench) -> list[str]:
 )
 def _(bench: Bench) -> list[str]:
     return bench.resume(bench.stopped(), "--set", "train.lr=0.5")
+
+
+@case(RUN, "--resume with other cells", r"stopped: --resume goes on with the cells and splits .*give the same, or")
+def _(bench: Bench) -> list[str]:
+    return ["fit", bench.cells(each=9), "-o", str(bench.stopped()), "--resume"]
+
+
+@case(
+    RUN, "evaluation on cells that trained the run", r"cells: \d+ of its \d+ cells trained this run, .*leave SOURCE out"
+)
+def _(bench: Bench) -> list[str]:
+    shutil.copytree(bench.stock.folder / "cells", bench.folder / "cells")
+    return ["evaluate", str(bench.done()), "cells"]
+
+
+@case(WEIGHTS, "teacher that has seen the test cells", r"teacher.source=done: \d+ of the \d+ test cells trained that")
+def _(bench: Bench) -> list[str]:
+    shutil.copytree(bench.stock.folder / "cells", bench.folder / "cells")
+    return bench.fit("cells", "--teacher", str(bench.done()), "--set", "seed=5")
+
+
+@case(DATA, "manifest with folds and no test fold", r"cells.csv: has folds and no splits; .*--set data.fold=0 \(to 2\)")
+def _(bench: Bench) -> list[str]:
+    rows = [f"{name}/{number},{name},{number % 3}" for name in ("benign", "malign") for number in range(6)]
+    return bench.fit(bench.manifest("path,label,fold", *rows))
 
 
 @case(RUN, "--resume with a damaged checkpoint", r"checkpoint.pt: the checkpoint is damaged .*fit again")

@@ -45,5 +45,5 @@ def test_wrong_settings_are_named(name, settings, says):
 
 
 def test_self_distillation_needs_a_second_exit():
-    with pytest.raises(CytodistillError, match="one exit and nothing to teach itself"):
+    with pytest.raises(CytodistillError, match="the student has one exit"):
         build_method("self_distillation", {}, CrossEntropy(), OutputShapes((512,)))

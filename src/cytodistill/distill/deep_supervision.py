@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cytodistill.distill.method import Batch, CrossEntropy, Method, Weight, register, sum_of
-from cytodistill.errors import CytodistillError
-from cytodistill.models.outputs import ExitOutputs, OutputShapes
+from cytodistill.distill.method import Batch, Method, Weight, register, sum_of
+from cytodistill.models.outputs import ExitOutputs
 
 
 @dataclass(frozen=True)
@@ -25,20 +24,6 @@ class DeepSupervision(Method):
 
     Settings = DeepSupervisionSettings
     trains_every_exit = True
-
-    def __init__(
-        self,
-        settings: DeepSupervisionSettings,
-        cross_entropy: CrossEntropy,
-        student: OutputShapes,
-        teacher: OutputShapes | None = None,
-    ) -> None:
-        super().__init__(settings, cross_entropy, student, teacher)
-        if len(student.features) < 2:
-            raise CytodistillError(
-                "method.name=deep_supervision: the student has one exit; set student.multi_exit=true, "
-                "or method.name=supervised"
-            )
 
     def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         s: DeepSupervisionSettings = self.settings

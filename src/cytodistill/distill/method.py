@@ -88,7 +88,8 @@ class Method(nn.Module):
     uses: ClassVar[frozenset[str]] = frozenset()
     """What it takes where there is some, and does without where there is none."""
     trains_every_exit: ClassVar[bool] = False
-    """Whether every exit of a multi-exit student stands in the loss (DDP must search for idle parameters where not)."""
+    """Whether every exit stands in the loss: such a method wants several exits, any other one exit alone."""
+    registered_name: ClassVar[str] = "not registered"
 
     def __init__(
         self,
@@ -98,6 +99,11 @@ class Method(nn.Module):
         teacher: OutputShapes | None = None,
     ) -> None:
         super().__init__()
+        if self.trains_every_exit and len(student.features) < 2:
+            raise CytodistillError(
+                f"method.name={self.registered_name}: the student has one exit, and the method trains several; "
+                "set student.multi_exit=true, or method.name=kd or supervised"
+            )
         self.settings = settings
         self.cross_entropy = cross_entropy
 
@@ -119,6 +125,7 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
             raise CytodistillError(f"method {name!r} needs {sorted(unknown)}; the loop serves {sorted(KNOWN_NEEDS)}")
         if not dataclasses.is_dataclass(method.Settings):
             raise CytodistillError(f"method {name!r}: Settings must be a frozen dataclass")
+        method.registered_name = name
         _REGISTRY[name] = method
         return method
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cytodistill.distill.divergence import soft_kl
 from cytodistill.distill.method import Batch, CrossEntropy, Method, Temperature, Weight, register, sum_of
-from cytodistill.errors import CytodistillError
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
 
@@ -57,11 +56,6 @@ class SelfDistillation(Method):
         teacher: OutputShapes | None = None,
     ) -> None:
         super().__init__(settings, cross_entropy, student, teacher)
-        if len(student.features) < 2:
-            raise CytodistillError(
-                "method.name=self_distillation: the student has one exit and nothing to teach itself; "
-                "set student.multi_exit=true, or method.name=kd or supervised"
-            )
         deepest = student.features[-1]
         linear = settings.adapter == "linear"
         self.adapters = nn.ModuleList(

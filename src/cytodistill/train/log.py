@@ -85,3 +85,14 @@ def _scalars(event: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]
         elif isinstance(value, int | float) and key != "epoch":
             found.append((name, float(value)))
     return found
+
+
+def epoch_line(stage: str, epochs: int, event: dict[str, Any]) -> str:
+    """The epoch in one line, for the screen."""
+    line = f"{stage} epoch {event['epoch'] + 1}/{epochs}  loss {event['loss']['loss']:.3f}"
+    line += f"  train {' '.join(f'{100 * value:.1f}' for value in event['train_accuracy'])} %"
+    if validation := event.get("val"):
+        exits = " ".join(f"{100 * figures['accuracy']:.1f}" for figures in validation["exits"])
+        best = validation["ensemble"]
+        line += f"  val {exits} | ensemble {100 * best['accuracy']:.1f} %, F {100 * best['f1']:.1f} %"
+    return f"{line}  {event['seconds']:.1f} s"

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ from cytodistill.models.sync_batchnorm import synchronise_batch_norm
 from cytodistill.recipe import Recipe
 from cytodistill.train.checkpoint import load_checkpoint, save_checkpoint
 from cytodistill.train.distributed import Ranks, gather_rows
-from cytodistill.train.log import RunLog, Watcher
+from cytodistill.train.log import RunLog, Watcher, epoch_line
 from cytodistill.train.optimisation import optimiser_for, rate_factor
 from cytodistill.train.sampling import batch_slices, epoch_order, in_chunks
+from cytodistill.train.step import Best, StudentStep, Sums, autocast_type
 
 EVALUATION_BATCH = 256
 
@@ -59,60 +60,6 @@ class Job:
     ranks: Ranks
     watcher: Watcher
     stage: str = "student"
-
-
-@dataclass
-class Best:
-    """The epoch that is kept so far. Its weights wait here and in the checkpoint, and become a file at the end alone:
-    file, figure and epoch always belong together."""
-
-    epoch: int = -1
-    value: float = -math.inf
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class Sums:
-    """Running sums over an epoch's cells, on the device: nothing here waits for it."""
-
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    correct: Tensor | None = None
-    cells: int = 0
-
-    def add(self, parts: dict[str, Tensor], correct: Tensor, cells: int) -> None:
-        for name, value in parts.items():
-            summed = value.detach().double() * cells
-            self.parts[name] = self.parts[name] + summed if name in self.parts else summed
-        self.correct = correct if self.correct is None else self.correct + correct
-        self.cells += cells
-
-    def means(self, ranks: Ranks) -> tuple[dict[str, float], list[float]]:
-        """Mean of each loss part and accuracy of each exit, over the cells of all ranks."""
-        assert self.correct is not None
-        sums = torch.stack([*self.parts.values(), *self.correct.double(), self.correct.new_tensor(self.cells).double()])
-        *figures, cells = ranks.sum(sums).tolist()
-        means = [figure / cells for figure in figures]
-        return dict(zip(self.parts, means, strict=False)), means[len(self.parts) :]
-
-    def state(self) -> dict[str, Any]:
-        return {"parts": self.parts, "correct": self.correct, "cells": self.cells}
-
-
-class StudentStep(nn.Module):
-    """Student and method as one module, so that DDP sees all that is trained and nothing else (not the teacher)."""
-
-    def __init__(self, network: Network, method: Method) -> None:
-        super().__init__()
-        self.network = network
-        self.method = method
-
-    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Loss parts, and how many cells each exit got right, (E,)."""
-        outputs = self.network(batch.images)
-        parts = self.method(outputs, batch)
-        with torch.no_grad():
-            correct = torch.stack([(logits.argmax(-1) == batch.labels).sum() for logits in outputs.logits])
-        return parts, correct
 
 
 class Trainer:
@@ -386,24 +333,3 @@ class Trainer:
         loss = (self.sums.parts["loss"] / self.sums.cells).item()
         accuracy = " ".join(f"{100 * hits / self.sums.cells:.0f}" for hits in self.sums.correct.tolist())
         return f"epoch {self.epoch + 1}/{self.settings.epochs}  loss {loss:.3f}  accuracy by exit {accuracy} %"
-
-
-def autocast_type(precision: str, device: torch.device) -> torch.dtype:
-    """Type of the recipe's precision on a device; "auto" is bfloat16 where the processor multiplies it natively."""
-    if precision != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-
-
-def epoch_line(stage: str, epochs: int, event: dict[str, Any]) -> str:
-    """The epoch in one line, for the screen."""
-    line = f"{stage} epoch {event['epoch'] + 1}/{epochs}  loss {event['loss']['loss']:.3f}"
-    line += f"  train {' '.join(f'{100 * value:.1f}' for value in event['train_accuracy'])} %"
-    if validation := event.get("val"):
-        exits = " ".join(f"{100 * figures['accuracy']:.1f}" for figures in validation["exits"])
-        best = validation["ensemble"]
-        line += f"  val {exits} | ensemble {100 * best['accuracy']:.1f} %, F {100 * best['f1']:.1f} %"
-    return f"{line}  {event['seconds']:.1f} s"
