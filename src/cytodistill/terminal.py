@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cytodistill.recipe import Recipe
 
 STAGES = {
-    "decode": "Decoding cells",
-    "inspect": "Looking at files",
-    "synth": "Drawing cells",
-    "teacher": "Fine-tuning the teacher",
-    "student": "Training the student",
+    "decode": "Decoding",
+    "inspect": "Inspecting",
+    "synth": "Drawing",
+    "teacher": "Teacher",
+    "student": "Student",
     "evaluate": "Evaluating",
     "predict": "Predicting",
 }
@@ -37,8 +37,8 @@ class Terminal:
         self.err = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=12),
+            TaskProgressColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self.err,

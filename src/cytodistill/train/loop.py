@@ -332,4 +332,4 @@ class Trainer:
         assert self.sums.correct is not None
         loss = (self.sums.parts["loss"] / self.sums.cells).item()
         accuracy = " ".join(f"{100 * hits / self.sums.cells:.0f}" for hits in self.sums.correct.tolist())
-        return f"epoch {self.epoch + 1}/{self.settings.epochs}  loss {loss:.3f}  accuracy by exit {accuracy} %"
+        return f"{self.epoch + 1}/{self.settings.epochs} loss {loss:.3f} exits {accuracy} %"
