@@ -76,6 +76,9 @@ TINY = {
     "train.epochs": 3,
     "train.batch_size": 8,
     "train.precision": "fp32",
+    "train.optimizer": "sgd",
+    "train.nesterov": True,
+    "train.weight_decay": 5e-4,
     "train.lr": 0.02,
 }
 
