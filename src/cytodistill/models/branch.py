@@ -24,8 +24,8 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int =
 class DepthwiseConv2d(nn.Conv2d):
     """Depthwise 3×3 convolution without bias, (B, C, H, W) → (B, C, H/s, W/s).
 
-    On a CPU under bfloat16 autocast it computes in float32: there, the strided one's gradient is 4 to 36 times slower in
-    bfloat16 (``benchmarks/depthwise.py``).
+    On a CPU under bfloat16 autocast it computes in float32: there, the strided one's gradient is 4 to 36 times slower
+    in bfloat16 (``benchmarks/depthwise.py``).
     """
 
     def __init__(self, channels: int, stride: int) -> None:
