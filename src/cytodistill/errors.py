@@ -12,6 +12,10 @@ class CytodistillError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class Interrupted(CytodistillError):
+    """Ctrl-C, as the one line that says how to go on."""
+
+
 def reason(error: BaseException, length: int = 100) -> str:
     """What a library's exception says, on one line and not too long; its kind where it says nothing."""
     said = " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,9 @@
 wherever it is defined, with ``@register("name")``."""
 
 from cytodistill.distill import (  # noqa: F401 (registers)
+    activation_boundaries,
     attention_transfer,
+    crd,
     deep_supervision,
     dist,
     dkd,
@@ -11,8 +13,11 @@ from cytodistill.distill import (  # noqa: F401 (registers)
     logit_standardisation,
     pkt,
     rkd,
+    scan,
     self_distillation,
     similarity,
+    snapshot,
+    sskd,
     supervised,
     vid,
 )
@@ -20,6 +25,7 @@ from cytodistill.distill.method import (
     Batch,
     CrossEntropy,
     Method,
+    Pretraining,
     build_method,
     method_class,
     method_names,
@@ -31,6 +37,7 @@ __all__ = [
     "Batch",
     "CrossEntropy",
     "Method",
+    "Pretraining",
     "build_method",
     "method_class",
     "method_names",

@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -21,9 +21,18 @@ from torch.nn import functional as F
 from cytodistill.errors import CytodistillError
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
-KNOWN_NEEDS = frozenset({"teacher", "maps"})
-"""``teacher``: the frozen teacher's outputs in each batch. ``maps``: stage maps in the student's outputs, and in the
-teacher's where there is one."""
+KNOWN_NEEDS = frozenset({"teacher", "maps", "preactivations", "cells", "rotations", "snapshot"})
+"""What the loop serves:
+
+- ``teacher``: the frozen teacher's outputs in each batch.
+- ``maps``: stage maps in the student's outputs, and in the teacher's where there is one.
+- ``preactivations``: the same before their last activation, beside the maps.
+- ``cells``: ``see_cells`` is called once, before the first step, with the rows and labels of the training cells.
+- ``rotations``: a batch's images are its B cells four times over, turned by 0, 90, 180 and 270 degrees, in this order,
+  4B in all, and not augmented otherwise; labels and index stay those of the B cells.
+- ``snapshot``: the teacher is the student itself as it was at the end of the last cycle of the rate (``train.cycles``);
+  there is none in the first cycle.
+"""
 
 Weight = Annotated[float, Field(ge=0)]
 """Setting: what a part is multiplied by."""
@@ -35,8 +44,9 @@ Temperature = Annotated[float, Field(gt=0)]
 class Batch:
     """One step's images and what goes with them.
 
-    ``images`` (B, 3, S, S) normalised; ``labels`` (B,) codes; ``index`` (B,) rows of the cell table; ``teacher`` the
-    frozen teacher's answer to these very images (None in teacher-free training).
+    ``images`` (B, 3, S, S) normalised, or (4B, 3, S, S) where the method needs rotations; ``labels`` (B,) codes;
+    ``index`` (B,) rows of the cell table; ``teacher`` the frozen teacher's answer to these very images (None in
+    teacher-free training).
     """
 
     images: Tensor
@@ -67,6 +77,19 @@ class CrossEntropy:
             self.class_weights = self.class_weights.to(losses.device)  # once; then it is there
             losses = losses * self.class_weights[labels]
         return losses.mean()
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A stage of training before the recipe's own: its epochs, and what differs from the recipe's ``train`` section.
+
+    The stage has its own optimiser and schedule. ``student`` says whether the student is run and trained in it; where
+    it is not, the stage's loss is given no outputs of it, and only the method's own parameters learn.
+    """
+
+    epochs: int
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
+    student: bool = True
 
 
 class Method(nn.Module):
@@ -110,6 +133,22 @@ class Method(nn.Module):
     def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         """Named parts, already weighted, that sum to "loss"; scalars, means over the batch."""
         raise NotImplementedError
+
+    def see_cells(self, rows: Tensor, labels: Tensor) -> None:
+        """Rows (n,) in the cell table and labels (n,) of the training cells, for a method that needs ``cells``."""
+        raise NotImplementedError
+
+    def pretraining(self) -> Pretraining | None:
+        """The stage that comes before the training itself, if there is one."""
+        return None
+
+    def pretrain(self, outputs: ExitOutputs | None, batch: Batch) -> dict[str, Tensor]:
+        """As ``forward``, of the stage before; ``outputs`` is None where the student is not trained in it."""
+        raise NotImplementedError
+
+    def begin(self, stage: Literal["pretrain", "train"]) -> None:
+        """Told at the start of each stage, so that of the method's own parameters those alone that learn in it ask for
+        gradients (all, unless a method says otherwise)."""
 
 
 _REGISTRY: dict[str, type[Method]] = {}

@@ -13,16 +13,19 @@ class ExitOutputs:
     """Exits of one forward pass, ordered shallow → deep.
 
     ``logits`` E tensors (B, C); ``features`` E tensors (B, D), each exit's embedding before its classifier (the paper's
-    F_m after the bottleneck μ_m); ``maps`` the backbone's stage maps (B, C_i, H_i, W_i), for methods that compare them.
+    F_m after the bottleneck μ_m); ``maps`` the backbone's stage maps (B, C_i, H_i, W_i), for methods that compare them;
+    ``preactivations`` the same maps before the activation that each ends in, where a method asked for them.
     """
 
     logits: list[Tensor]
     features: list[Tensor]
     maps: list[Tensor] = field(default_factory=list)
+    preactivations: list[Tensor] = field(default_factory=list)
 
     def detach(self) -> ExitOutputs:
         """The same values, cut from the graph: what a teacher hands out."""
-        return ExitOutputs(*([t.detach() for t in part] for part in (self.logits, self.features, self.maps)))
+        parts = (self.logits, self.features, self.maps, self.preactivations)
+        return ExitOutputs(*([tensor.detach() for tensor in part] for part in parts))
 
     def probabilities(self) -> Tensor:
         """(B, E, C) float32 softmax of every exit."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ import numpy as np
 from cytodistill.data.cache import DeviceCells, cached_cells
 from cytodistill.data.prepare import prepare_table
 from cytodistill.data.table import SPLITS, CellTable
+from cytodistill.distill import Pretraining
 from cytodistill.errors import CytodistillError
+from cytodistill.files import make_folder
 from cytodistill.models.count import count_parameters
 from cytodistill.recipe import Recipe
 from cytodistill.train.curves import learning_curves
 from cytodistill.train.distributed import Ranks, ranks_of_job
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.loop import Job, Trainer
-from cytodistill.train.plan import Plan, make_plan, wants_maps
+from cytodistill.train.plan import Plan, make_plan, show_stages
 from cytodistill.train.run_folder import FORMAT, Run, environment, sole_writer
 from cytodistill.train.teacher import FrozenTeacher
+
+PRETRAINING = "pretraining"
+"""Folder in a run of the stage that a method has before the training."""
 
 
 def fit(
@@ -103,8 +109,8 @@ def _fit(
 def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, watcher: Watcher, stage: str) -> None:
     """From here on the run folder exists: describe the run, fine-tune its teacher, train it."""
     recipe, table = plan.recipe, plan.table
-    fingerprint = _fingerprint(recipe, table)
-    run = Run(out, _describe(plan, source, fingerprint, ranks))
+    mark = fingerprint(recipe, table)
+    run = Run(out, _describe(plan, source, mark, ranks))
     if ranks.first:
         table.write(out / "manifest.csv")
         run.write()
@@ -115,7 +121,9 @@ def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, 
         if taught_by is None:
             assert plan.teacher.recipe is not None
             taught_by = _fit_teacher(plan.teacher.recipe, table, out / "teacher", source, ranks, watcher)
-        teacher = FrozenTeacher(taught_by.network(), ranks.device, wants_maps(recipe))
+        network = taught_by.network()
+        show_stages(network, recipe)
+        teacher = FrozenTeacher(network, ranks.device)
         run.info["teacher"] = _describe_teacher(recipe, taught_by)
     job = Job(
         recipe=recipe,
@@ -128,17 +136,45 @@ def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, 
         train_rows=table.indices("train"),
         val_rows=table.indices("val"),
         folder=out,
-        fingerprint=fingerprint,
+        fingerprint=mark,
         ranks=ranks,
         watcher=watcher,
         stage=stage,
     )
+    if (pretraining := plan.method.pretraining()) is not None:
+        Trainer(_stage_before(job, pretraining)).run()
     result = Trainer(job).run()
     if ranks.first:
         learning_curves(out / "log.jsonl", out / "report" / "learning_curves.png")
         run.info.update(status="finished", result=result)
         run.write()
-        (out / "checkpoint.pt").unlink(missing_ok=True)  # a finished run has nothing to resume
+        for folder in (out, out / PRETRAINING):
+            (folder / "checkpoint.pt").unlink(missing_ok=True)  # a finished run has nothing to resume
+
+
+def _stage_before(job: Job, pretraining: Pretraining) -> Job:
+    """The method's stage before the training, as a job of its own in RUN/pretraining: its own optimiser and schedule,
+    no validation, and at its end a checkpoint in which it stays done."""
+    train = job.recipe.train
+    stretched = (round(milestone * pretraining.epochs / train.epochs) for milestone in train.milestones)
+    settings = {
+        "epochs": pretraining.epochs,
+        "cycles": 1,
+        "ema": 0.0,
+        "warmup_epochs": train.warmup_epochs * pretraining.epochs / train.epochs,
+        "milestones": [milestone for milestone in stretched if 0 < milestone < pretraining.epochs],
+        **pretraining.train,
+    }
+    recipe = job.recipe.override({f"train.{key}": value for key, value in settings.items()})
+    folder = make_folder(job.folder / PRETRAINING) if job.ranks.first else job.folder / PRETRAINING
+    return replace(
+        job,
+        recipe=recipe,
+        val_rows=job.val_rows[:0],
+        folder=folder,
+        stage=f"{job.stage}, first stage",
+        pretraining=pretraining,
+    )
 
 
 def _fit_teacher(recipe: Recipe, table: CellTable, out: Path, source: str, ranks: Ranks, watcher: Watcher) -> Run:
@@ -194,7 +230,8 @@ def _first_difference(chosen: Recipe, stored: Recipe) -> str:
     return f"{key} is {ours.get(key)!r} now and {theirs.get(key)!r} there"
 
 
-def _fingerprint(recipe: Recipe, table: CellTable) -> str:
+def fingerprint(recipe: Recipe, table: CellTable) -> str:
+    """Hash of all that a run is made from: every setting, the cells, their splits."""
     said = json.dumps(recipe.model_dump(mode="json"), sort_keys=True) + table.digest()
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 

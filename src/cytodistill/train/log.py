@@ -90,7 +90,8 @@ def _scalars(event: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]
 def epoch_line(stage: str, epochs: int, event: dict[str, Any]) -> str:
     """The epoch in one line, for the screen."""
     line = f"{stage} epoch {event['epoch'] + 1}/{epochs}  loss {event['loss']['loss']:.3f}"
-    line += f"  train {' '.join(f'{100 * value:.1f}' for value in event['train_accuracy'])} %"
+    if event["train_accuracy"]:
+        line += f"  train {' '.join(f'{100 * value:.1f}' for value in event['train_accuracy'])} %"
     if validation := event.get("val"):
         exits = " ".join(f"{100 * figures['accuracy']:.1f}" for figures in validation["exits"])
         best = validation["ensemble"]

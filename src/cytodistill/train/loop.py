@@ -6,6 +6,7 @@ run over several ranks, visit the same views of the same cells in the same batch
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import time
@@ -22,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cytodistill.data.augment import Augmenter, Preprocess, draw_views
+from cytodistill.data.augment import Preprocess, Views, draw_views
 from cytodistill.data.cache import DeviceCells
-from cytodistill.distill import Batch, Method
+from cytodistill.distill import Batch, Method, Pretraining
 from cytodistill.errors import CytodistillError
 from cytodistill.files import replacing
 from cytodistill.metrics import classification_metrics
@@ -38,6 +39,7 @@ from cytodistill.train.log import RunLog, Watcher, epoch_line
 from cytodistill.train.optimisation import optimiser_for, rate_factor
 from cytodistill.train.sampling import batch_slices, epoch_order, in_chunks
 from cytodistill.train.step import Best, StudentStep, Sums, autocast_type
+from cytodistill.train.teacher import FrozenTeacher
 
 EVALUATION_BATCH = 256
 
@@ -60,6 +62,9 @@ class Job:
     ranks: Ranks
     watcher: Watcher
     stage: str = "student"
+    """Its name for people."""
+    pretraining: Pretraining | None = None
+    """The method's stage before the training itself, where this job is that stage."""
 
 
 class Trainer:
@@ -73,7 +78,7 @@ class Trainer:
         self.train_rows = torch.from_numpy(job.train_rows).to(self.device)
         self.val_rows = torch.from_numpy(job.val_rows).to(self.device)
         self.preprocess = Preprocess(job.recipe.data.mean, job.recipe.data.std)
-        self.augment = Augmenter(job.recipe.augment, self.preprocess)
+        self.views = Views(job.recipe.augment, self.preprocess, turned="rotations" in job.method.needs)
         self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, job.ranks.world)
         self.precision = autocast_type(self.settings.precision, self.device)
 
@@ -82,7 +87,7 @@ class Trainer:
             network = synchronise_batch_norm(network, self.device)
             synchronise_batch_norm(job.method, self.device)
         self.network = network
-        self.student = StudentStep(network, job.method.to(self.device))
+        self.student = StudentStep(network, job.method.to(self.device), job.pretraining)
         self.wrapped = self._distribute(self.student)
         trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
         self.optimiser = optimiser_for(trained, self.settings)
@@ -93,6 +98,7 @@ class Trainer:
                 network, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema), use_buffers=True
             )
         self.log = RunLog(job.folder, self.settings.tensorboard) if job.ranks.first else None
+        self.snapshot: FrozenTeacher | None = None
         self.best = Best()
         self.epoch, self.step, self.sums, self.seconds = 0, 0, Sums(), 0.0
         self._saved_at = self._counted_at = time.monotonic()
@@ -134,7 +140,10 @@ class Trainer:
             self.job.watcher.say(epoch_line(self.job.stage, self.settings.epochs, event))
             self.epoch, self.step, self.sums = self.epoch + 1, 0, Sums()
             self._checkpoint(self.settings.checkpoint_minutes / 10)
-        if self.job.ranks.first:
+        if self.job.pretraining is not None:
+            self._checkpoint(0.0)  # the stage's end is what the training begins with
+            self.student.end()
+        elif self.job.ranks.first:
             self._save_weights("last.safetensors", self._weights())
             self._save_weights("model.safetensors", self.best.weights)
         self.job.ranks.barrier()
@@ -154,7 +163,8 @@ class Trainer:
         order = epoch_order(labels, recipe.seed, self.epoch, self.settings.imbalance).to(self.device)
         draws = draw_views(len(order), recipe.seed, self.epoch).to(self.device)
         if self.step == 0:
-            torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout
+            torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout, negatives
+            self._begin_cycle()
         self.student.train()
         shown = 0.0
         for step in range(self.step, len(self.slices)):
@@ -175,14 +185,15 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """One step on this rank's share of a global batch; ``order`` are positions into the training cells."""
         rows = self.train_rows[order]
-        images = self.augment(self.job.cells[rows], draws)
+        images = self.views(self.job.cells[rows], draws)
         batch = Batch(images, self.labels[rows], rows)
         rate = self.settings.lr * rate_factor(self.settings, self.epoch + step / len(self.slices))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self._autocast():
-            if self.job.teacher is not None:
-                batch.teacher = self.job.teacher(images)
+            teacher = self.snapshot or self.job.teacher
+            if teacher is not None:
+                batch.teacher = teacher(images)
             parts, correct = self.wrapped(batch)
         # DDP averages over ranks; shares that differ in size must count by their cells.
         weight = len(rows) * self.job.ranks.world / global_batch
@@ -196,6 +207,29 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.network)
         return parts, correct
+
+    def time_steps(self, steps: int) -> float:
+        """Seconds of one training step: the mean of a few, after one that is not counted. It trains what it measures,
+        so it is for networks that are thrown away."""
+        self.student.train()
+        draws = draw_views(len(self.train_rows), self.job.recipe.seed, 0).to(self.device)
+        order = torch.arange(len(self.train_rows), device=self.device)
+        started = 0.0
+        for step in range(steps + 1):
+            part = self.slices[step % len(self.slices)]
+            self._train_step(order[part], draws[part], part.stop - part.start, step)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            if step == 0:
+                started = time.monotonic()
+        return (time.monotonic() - started) / steps
+
+    def _begin_cycle(self) -> None:
+        """Where a cycle of the rate begins anew: what the last one ended with becomes the teacher, for a method that
+        learns from its own snapshots."""
+        length = self.settings.epochs // self.settings.cycles
+        if "snapshot" in self.job.method.needs and self.epoch and self.epoch % length == 0:
+            self.snapshot = FrozenTeacher(copy.deepcopy(self.network), self.device)
 
     # ---------------------------------------------------------------- validation
 
@@ -280,6 +314,8 @@ class Trainer:
         }
         if self.average is not None:
             state["average"] = self.average.state_dict()
+        if self.snapshot is not None:
+            state["snapshot"] = self.snapshot.network.state_dict()
         save_checkpoint(self.job.folder / "checkpoint.pt", state)
         self._saved_at = time.monotonic()
 
@@ -304,6 +340,9 @@ class Trainer:
                 self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
+            if "snapshot" in state:
+                self.snapshot = FrozenTeacher(copy.deepcopy(self.network), self.device)
+                self.snapshot.network.load_state_dict(state["snapshot"])
         if self.log:
             self.log.rewind(self.epoch)
 
@@ -318,7 +357,9 @@ class Trainer:
         copies: dict[str, Any] = (
             {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
         )
-        return DistributedDataParallel(student, device_ids=on_gpu, **copies)
+        # A stage before the training may leave the classifier, or all of the student, as it is.
+        partly = self.job.pretraining is not None
+        return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=partly, **copies)
 
     def _autocast(self):
         if self.precision == torch.float32:
@@ -331,5 +372,8 @@ class Trainer:
     def _note(self) -> str:
         assert self.sums.correct is not None
         loss = (self.sums.parts["loss"] / self.sums.cells).item()
+        said = f"{self.epoch + 1}/{self.settings.epochs} loss {loss:.3f}"
+        if not len(self.sums.correct):
+            return said
         accuracy = " ".join(f"{100 * hits / self.sums.cells:.0f}" for hits in self.sums.correct.tolist())
-        return f"{self.epoch + 1}/{self.settings.epochs} loss {loss:.3f} exits {accuracy} %"
+        return f"{said} exits {accuracy} %"

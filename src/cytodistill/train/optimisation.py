@@ -13,9 +13,11 @@ def rate_factor(train: Train, epoch: float) -> float:
     """What ``train.lr`` is multiplied by after ``epoch`` epochs (a fraction within an epoch).
 
     ``multistep``: gamma to the number of milestones reached. ``cosine``: (1 + cos π·e/E)/2. ``onecycle``: a cosine rise
-    from 1/25 over the first 30 %, then a cosine fall to zero. A warm-up multiplies by a linear rise from zero.
+    from 1/25 over the first 30 %, then a cosine fall to zero; both begin anew ``cycles`` times. A warm-up multiplies by
+    a linear rise from zero.
     """
-    share = min(1.0, epoch / train.epochs)
+    cycle = train.epochs / train.cycles
+    share = (epoch % cycle) / cycle if epoch < train.epochs else 1.0
     factor = 1.0
     if train.schedule == "multistep":
         factor = train.gamma ** sum(epoch >= milestone for milestone in train.milestones)

@@ -13,6 +13,7 @@ from cytodistill.errors import CytodistillError
 from cytodistill.models.backbone import check_backbone, is_backbone
 from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.models.outputs import OutputShapes
+from cytodistill.models.preactivations import keep_preactivations
 from cytodistill.models.weights import Transfer, load_pretrained
 from cytodistill.recipe import Recipe
 from cytodistill.train.leaks import refuse_seen
@@ -59,13 +60,18 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
         raise CytodistillError(
             f"method.name={recipe.method.name}: needs a teacher; give --teacher NAME, FILE or RUN, or another method"
         )
+    if "snapshot" in kind.needs and recipe.train.cycles < 2:
+        raise CytodistillError(
+            f"method.name={recipe.method.name}: learns from what an earlier cycle of the rate ended with, and "
+            f"train.cycles={recipe.train.cycles}; set train.cycles=2 or more"
+        )
     if wants_teacher and "teacher" not in kind.needs | kind.uses:
         raise CytodistillError(
             f"method.name={recipe.method.name}: does not learn from a teacher; set --teacher none, or another method"
         )
     classes, side = len(table.classes), recipe.data.image_size
     network = build_network(recipe.student, classes, side, recipe.seed)
-    network.keep_maps = network.keep_maps or wants_maps(recipe)
+    show_stages(network, recipe)
     _check_pretrained_run(recipe.student.pretrained, table)
     transfer = load_pretrained(network, recipe.student.backbone, recipe.student.pretrained)
     teacher = _plan_teacher(recipe, table) if wants_teacher else None
@@ -84,6 +90,9 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
             OutputShapes.of(network, side),
             teacher.shapes if teacher else None,
         )
+        if "cells" in kind.needs:
+            rows = torch.from_numpy(table.indices("train"))
+            method.see_cells(rows, torch.from_numpy(table.labels)[rows])
     return Plan(recipe, table, network, transfer, method, teacher)
 
 
@@ -103,10 +112,16 @@ def _check_pretrained_run(source: str, table: CellTable) -> None:
     )
 
 
-def wants_maps(recipe: Recipe) -> bool:
-    """Whether the recipe's method compares stage maps."""
+def show_stages(network: Network, recipe: Recipe) -> None:
+    """Have a student or teacher show the stage maps that the recipe's method compares, and what stands before their
+    activations where it compares those."""
     kind = method_class(recipe.method.name)
-    return "maps" in kind.needs | kind.uses
+    wanted = kind.needs | kind.uses
+    if "preactivations" in wanted:
+        network.keep_maps = True
+        keep_preactivations(network, recipe.data.image_size)
+    elif "maps" in wanted:
+        network.keep_maps = True
 
 
 def _plan_teacher(recipe: Recipe, table: CellTable) -> TeacherPlan:
@@ -129,7 +144,7 @@ def _plan_teacher(recipe: Recipe, table: CellTable) -> TeacherPlan:
             "same manifest (same seed), so that both leave out the same cells",
         )
         network = run.network()
-        network.keep_maps = network.keep_maps or wants_maps(recipe)
+        show_stages(network, recipe)
         return TeacherPlan(OutputShapes.of(network, side), run=run)
     backbone, pretrained = backbone_of(teacher)
     if (is_file(teacher.source) or "/" in teacher.source) and not Path(teacher.source).is_file():
@@ -145,7 +160,7 @@ def _plan_teacher(recipe: Recipe, table: CellTable) -> TeacherPlan:
     own = teacher_recipe(recipe)
     # Built here for its shapes and errors: the teacher's own fit builds it again when its turn comes.
     network = build_network(own.student, len(table.classes), side, own.seed)
-    network.keep_maps = wants_maps(recipe)
+    show_stages(network, recipe)
     load_pretrained(
         network, backbone, pretrained, "teacher.source" if is_file(teacher.source) else "teacher.pretrained"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cytodistill.distill import Batch, Method
+from cytodistill.distill import Batch, Method, Pretraining
 from cytodistill.models.multi_exit import Network
 from cytodistill.train.distributed import Ranks
 
@@ -52,19 +52,36 @@ class Sums:
 
 
 class StudentStep(nn.Module):
-    """Student and method as one module, so that DDP sees all that is trained and nothing else (not the teacher)."""
+    """Student and method as one module, so that DDP sees all that is trained and nothing else (not the teacher).
 
-    def __init__(self, network: Network, method: Method) -> None:
+    Where it is the method's stage before the training, it is the method's ``pretrain`` that is called.
+    """
+
+    def __init__(self, network: Network, method: Method, pretraining: Pretraining | None = None) -> None:
         super().__init__()
         self.network = network
         self.method = method
+        self.pretraining = pretraining
+        method.begin("train" if pretraining is None else "pretrain")
+        self._left_alone = pretraining is not None and not pretraining.student
+        if self._left_alone:
+            network.requires_grad_(False)
+
+    def end(self) -> None:
+        """The stage is over: a student that it left alone will learn again."""
+        if self._left_alone:
+            self.network.requires_grad_(True)
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Loss parts, and how many cells each exit got right, (E,)."""
-        outputs = self.network(batch.images)
+        """Loss parts, and how many cells each exit got right, (E,); none is counted before the training itself."""
+        outputs = None if self._left_alone else self.network(batch.images)
+        if self.pretraining is not None:
+            return self.method.pretrain(outputs, batch), batch.labels.new_zeros(0)
+        assert outputs is not None
         parts = self.method(outputs, batch)
+        cells = len(batch.labels)  # of turned images the first are the cells as they are
         with torch.no_grad():
-            correct = torch.stack([(logits.argmax(-1) == batch.labels).sum() for logits in outputs.logits])
+            correct = torch.stack([(logits[:cells].argmax(-1) == batch.labels).sum() for logits in outputs.logits])
         return parts, correct
 
 

@@ -20,8 +20,7 @@ class FrozenTeacher:
     A multi-exit teacher (a run of ours) answers with the logarithm of its ensemble's probabilities as logits.
     """
 
-    def __init__(self, network: Network, device: torch.device, keep_maps: bool = False) -> None:
-        network.keep_maps = network.keep_maps or keep_maps
+    def __init__(self, network: Network, device: torch.device) -> None:
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval().requires_grad_(False)
 
@@ -30,7 +29,7 @@ class FrozenTeacher:
         outputs = self.network(images).detach()
         if len(outputs.logits) > 1:
             soft = ensemble(outputs.probabilities()).clamp_min(1e-12).log()
-            return ExitOutputs([soft], [outputs.features[-1]], outputs.maps)
+            return ExitOutputs([soft], [outputs.features[-1]], outputs.maps, outputs.preactivations)
         return outputs
 
 
@@ -44,7 +43,7 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     settings["student"] = Student(backbone=backbone, pretrained=pretrained, multi_exit=False).model_dump(mode="json")
     settings["teacher"] = Teacher().model_dump(mode="json")
     settings["method"] = Method(name="supervised").model_dump(mode="json")
-    settings["train"] = {**settings["train"], **teacher.train}
+    settings["train"] = {**settings["train"], "cycles": 1, **teacher.train}
     return Recipe.check(settings, "teacher.train")
 
 
