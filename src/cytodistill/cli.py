@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cytodistill.errors import CytodistillError
+from cytodistill.errors import CytodistillError, Interrupted
 
 app = typer.Typer(
     name="cytodistill",
@@ -257,16 +257,15 @@ def model(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Parameters and multiply-accumulates (MACs) of a recipe's student, whole and up to each exit."""
-    from cytodistill.models.backbone import check_backbone
     from cytodistill.models.count import network_cost
-    from cytodistill.models.multi_exit import build_network
+    from cytodistill.models.multi_exit import build_network, check_network
     from cytodistill.recipe import Recipe
     from cytodistill.terminal import Terminal, cost_table
 
     chosen = Recipe.load(recipe or "quick").override(settings or [])
     if size is not None:
         chosen = chosen.override({"data.image_size": size})
-    check_backbone(chosen.student.backbone, "student.backbone")
+    check_network(chosen.student.backbone, "student.backbone")
     side = chosen.data.image_size
     cost = network_cost(build_network(chosen.student, classes, side, chosen.seed), side)
     if as_json:
@@ -277,33 +276,72 @@ def model(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table3.")],
-    source: Source,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the runs and the table.")],
-    recipe: RecipeOption = None,
+    table: Annotated[str, typer.Argument(help="table2, table3, table4, table5 or table6.")],
+    source: Annotated[str | None, typer.Argument(help="Folder, zip or manifest CSV of labelled cells.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the runs and the tables.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="quick (the default), cifar100 (Table 6's default), paper, or a YAML file.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Each draws its own split and training.")] = 3,
-    teacher: Annotated[str, typer.Option(help="timm name of the teacher.")] = "resnest50d",
-    teacher_weights: Annotated[str, typer.Option(help="Its natural-image weights: imagenet or a file.")] = "imagenet",
-    pretrained: Annotated[str, typer.Option(help="The student's natural-image weights.")] = "imagenet",
+    folds: Annotated[
+        int | None, typer.Option(help="Grouped cross-validation with so many folds, in place of seeds.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Rows to run, by name, system or pattern (* for all, with those beyond the paper); may be repeated."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every row; milestones are moved along.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Network of the teacher; the paper's by default.")] = None,
+    students: Annotated[str | None, typer.Option(help="Networks of Table 6's students, with commas between.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="Where networks start: imagenet, none, or a folder of <network>.safetensors.")
+    ] = "imagenet",
+    workers: Annotated[int, typer.Option(min=1, help="Runs side by side, through Ray (extra `scale`).")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long it would take.")] = False,
     settings: Settings = None,
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Run a table of the paper on your own cells: same splits and budget for every row; resumable."""
     from cytodistill.recipe import Recipe
-    from cytodistill.reproduce.table import reproduce as run_table
-    from cytodistill.reproduce.table3 import table3
-    from cytodistill.terminal import Terminal
+    from cytodistill.reproduce import run
+    from cytodistill.terminal import Terminal, plan_table
 
-    if table != "table3":
-        raise CytodistillError(f"reproduce {table}: there is table3")
-    chosen = Recipe.load(recipe or "quick").override(settings or [])
-    rows = table3(pretrained, teacher, teacher_weights)
+    chosen = Recipe.load(recipe or ("cifar100" if table == "table6" else "quick")).override(settings or [])
+    if epochs:
+        chosen = chosen.shortened(epochs)
+    choice = run.choose(
+        table,
+        chosen,
+        rows=rows or (["*"] if dry_run else []),
+        teacher=teacher,
+        students=students.split(",") if students else (),
+        weights=weights,
+    )
+    draws = folds or seeds
     with Terminal() as terminal:
-        file = run_table(
-            rows, source, out, recipe=chosen, seeds=seeds, format=format, device=device.value, watcher=terminal
+        if dry_run:
+            planned = run.plan(choice, source, recipe=chosen, format=format, device=device.value, watcher=terminal)
+            terminal.out.print(plan_table(planned, draws))
+            return
+        if source is None or out is None:
+            raise CytodistillError(f"reproduce {table}: give SOURCE and -o FOLDER; --dry-run alone does without them")
+        file = run.reproduce(
+            choice,
+            source,
+            out,
+            recipe=chosen,
+            seeds=seeds,
+            folds=folds,
+            format=format,
+            device=device.value,
+            workers=workers,
+            watcher=terminal,
         )
     terminal.result(file.with_suffix(".md").read_text(encoding="utf-8"))
+    terminal.result(f"{file.with_suffix('.html')}")
 
 
 def _first_rank() -> bool:
@@ -325,10 +363,6 @@ def main(arguments: list[str] | None = None) -> Any:
         if _first_rank():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(130 if isinstance(error, Interrupted) else 2)
-
-
-class Interrupted(CytodistillError):
-    """Ctrl-C, as the one line that says how to go on."""
 
 
 def _interrupt(*_: object) -> None:

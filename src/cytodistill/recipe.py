@@ -91,7 +91,7 @@ class Student(Section):
     """The network that is trained and kept."""
 
     backbone: str = "resnet18"
-    """Any timm model name."""
+    """Any timm model name, or one of this package's own (docs/networks.md)."""
     pretrained: str = "imagenet"
     """Where training starts: "imagenet" (timm's hub), "none", a weight file, or a run folder."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
@@ -149,6 +149,8 @@ class Train(Section):
     milestones: tuple[Positive, ...] = (100, 150)
     """Epochs at whose start the rate is multiplied by ``gamma`` (multistep)."""
     gamma: float = Field(0.1, gt=0, le=1)
+    cycles: Positive = 1
+    """How often the cosine or one-cycle schedule runs within the epochs: warm restarts."""
     warmup_epochs: float = Field(0.0, ge=0)
     label_smoothing: Fraction = 0.0
     imbalance: Literal["none", "inverse", "sqrt_inverse", "resample"] = "none"
@@ -177,9 +179,53 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _cycles_are_whole_epochs(self) -> Train:
+        if self.cycles > 1 and self.schedule not in ("cosine", "onecycle"):
+            raise ValueError(f"schedule {self.schedule} does not run in cycles; set train.schedule=cosine")
+        if self.epochs % self.cycles:
+            raise ValueError(f"{self.epochs} epochs are not {self.cycles} cycles of whole epochs; change one of them")
+        return self
+
+    @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Train:
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+class Estimator(Section):
+    """A classifier that is not trained end to end: features that the student's network gives as it is, or made by hand,
+    and a small head on them. With a head, ``augment``, ``method`` and ``train`` play no part."""
+
+    head: Literal["none", "svm", "mlp", "gcn"] = "none"
+    """Train the student as ever; or support vector machines, a perceptron, or a graph convolution over clusters."""
+    features: Literal["shape", "conv", "fc"] = "fc"
+    """27 measures of nucleus and cytoplasm; or, of the student's network with the weights of ``student.pretrained``,
+    its last convolutional map, averaged, or what its classifier is given."""
+    contours: Literal["auto", "file", "segment"] = "auto"
+    """Nucleus and cytoplasm (shape): from the data set's files, else segmented; from files only; or all segmented."""
+    components: Annotated[int, Field(ge=0)] = 0
+    """Principal components that are kept of the features (0: no such step)."""
+    kernel: Literal["rbf", "linear"] = "rbf"
+    c: float = Field(1.0, gt=0)
+    """Price of an error, against a wide margin (svm)."""
+    gamma: float = Field(0.0, ge=0)
+    """Of the rbf kernel exp(-gamma d²); 0 is 1 / (number · variance of the features)."""
+    hidden: Positive = 128
+    """Width of the hidden layer (mlp) or of the graph's convolutions (gcn)."""
+    epochs: Positive = 300
+    """Of mlp and gcn."""
+    clusters: Annotated[int, Field(ge=2)] = 32
+    """k-means clusters of the training cells, the graph's nodes (gcn)."""
+    neighbours: Positive = 8
+    """Nearest clusters that a node is linked to."""
+
+    @model_validator(mode="after")
+    def _neighbours_are_other_clusters(self) -> Estimator:
+        if self.neighbours >= self.clusters:
+            raise ValueError(
+                f"neighbours={self.neighbours}: a cluster has {self.clusters - 1} others; lower it, or raise clusters"
+            )
         return self
 
 
@@ -194,6 +240,7 @@ class Recipe(Section):
     teacher: Teacher = Teacher()
     method: Method = Method()
     train: Train = Train()
+    estimator: Estimator = Estimator()
 
     @classmethod
     def load(cls, recipe: str | Path) -> Recipe:
@@ -233,6 +280,18 @@ class Recipe(Section):
             return cls.model_validate(settings)
         except ValidationError as error:
             raise CytodistillError(f"{origin}: {_first_problem(error, cls)}") from None
+
+    def shortened(self, epochs: int) -> Recipe:
+        """This recipe with another number of epochs, its milestones and warm-up moved along in proportion."""
+        share = epochs / self.train.epochs
+        moved = {round(milestone * share) for milestone in self.train.milestones}
+        return self.override(
+            {
+                "train.epochs": epochs,
+                "train.milestones": sorted(milestone for milestone in moved if 0 < milestone < epochs),
+                "train.warmup_epochs": self.train.warmup_epochs * share,
+            }
+        )
 
     def override(self, assignments: list[str] | dict[str, Any]) -> Recipe:
         """This recipe with ``section.key=value`` strings (values read as YAML) or a dotted mapping applied."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cytodistill.data.table import CellTable
     from cytodistill.models.count import Cost
     from cytodistill.recipe import Recipe
+    from cytodistill.reproduce.run import Planned
 
 STAGES = {
     "decode": "Decoding",
@@ -23,6 +24,7 @@ STAGES = {
     "student": "Student",
     "evaluate": "Evaluating",
     "predict": "Predicting",
+    "measure": "Measuring",
 }
 
 
@@ -108,3 +110,34 @@ def cost_table(recipe: Recipe, classes: int, cost: Cost) -> Table:
         shown.add_row(f"up to exit {exit}", f"{parameters:,}", f"{macs / 1e6:.1f}")
     shown.add_row("whole", f"{cost.parameters:,}", f"{cost.macs / 1e6:.1f}", style="bold")
     return shown
+
+
+def plan_table(planned: list[Planned], draws: int) -> Table:
+    """Rows that `reproduce` would run, with what each takes."""
+    from cytodistill.reproduce.estimate import spoken
+
+    table = Table(title=f"{len(planned)} rows × {draws} draws of the cells", title_justify="left", box=None)
+    table.add_column("Row")
+    table.add_column("System")
+    table.add_column("Needs")
+    for column in ("Parameters", "ms a cell", "Epochs", "A run"):
+        table.add_column(column, justify="right")
+    total, heading = 0.0, None
+    for entry in planned:
+        if entry.row.group != heading:
+            heading = entry.row.group
+            table.add_row(f"[bold]{escape(heading or '')}[/bold]")
+        estimate = entry.estimate
+        figures = ["–"] * 4
+        if estimate is not None:
+            figures = [f"{estimate.parameters:,}", f"{1000 * estimate.seconds_a_cell:.1f}", f"{estimate.epochs}", "–"]
+        if entry.seconds is not None:
+            figures[3] = spoken(entry.seconds)
+            total += entry.seconds
+        table.add_row(escape(entry.row.name), entry.system.key, ", ".join(entry.system.needs), *figures)
+    if total:
+        table.caption = (
+            f"{spoken(total * draws)} of training in all, from measured steps; runs of feature estimators aside"
+        )
+        table.caption_justify = "left"
+    return table

@@ -25,6 +25,7 @@ def draw(shapes: OutputShapes, cells: int, classes: int) -> ExitOutputs:
         [torch.randn(cells, classes, requires_grad=True) for _ in shapes.features],
         [torch.randn(cells, width, requires_grad=True) for width in shapes.features],
         [torch.randn(cells, *shape).relu().requires_grad_() for shape in shapes.maps],
+        [torch.randn(cells, *shape, requires_grad=True) for shape in shapes.maps],
     )
 
 
@@ -62,9 +63,13 @@ def lesson() -> Callable[..., Lesson]:
     ) -> Lesson:
         torch.manual_seed(7)
         method = build_method(name, settings, CrossEntropy(), student, teacher)
-        outputs, theirs = draw(student, cells, classes), draw(teacher, cells, classes)
+        if "cells" in method.needs:
+            method.see_cells(torch.arange(3 * classes), torch.arange(3 * classes) % classes)
+        images = 4 * cells if "rotations" in method.needs else cells
+        outputs, theirs = draw(student, images, classes), draw(teacher, images, classes)
         labels = torch.randint(0, classes, (cells,))
-        return Lesson(method, outputs, Batch(torch.zeros(cells, 3, 8, 8), labels, torch.arange(cells), theirs))
+        method.begin("train")
+        return Lesson(method, outputs, Batch(torch.zeros(images, 3, 8, 8), labels, torch.arange(cells), theirs))
 
     return give
 

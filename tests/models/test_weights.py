@@ -75,6 +75,25 @@ def test_what_cannot_be_loaded_is_named(tmp_path, weight_file, monkeypatch):
     refuses("imagenet", "cannot get the weights .* give a local file")
 
 
+def test_own_networks_have_other_sources(monkeypatch):
+    design = Student(backbone="cifar_resnet8", multi_exit=False)
+    network = build_network(design, 4, 32)
+    with pytest.raises(
+        CytodistillError, match="no such weights of 'cifar_resnet8'; give a local file .*--pretrained none"
+    ):
+        load_pretrained(network, "cifar_resnet8", "imagenet")
+
+    def offline(*_, **__):
+        raise OSError("cannot reach the hub\nsecond line")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(
+        CytodistillError, match="weights of 'deeppap' from torchvision's hub .*--pretrained none"
+    ) as caught:
+        load_pretrained(network, "deeppap", "imagenet", "teacher.pretrained")
+    assert str(caught.value).startswith("teacher.pretrained=imagenet: cannot get")
+
+
 def test_shared_weights_fit_their_networks(shared_data):
     weights = shared_data.parent / "weights"
     if not weights.is_dir():

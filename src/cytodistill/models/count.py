@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cytodistill.models.backbone import create_backbone
+from cytodistill.models.msdnet import MSDNet
 from cytodistill.models.multi_exit import MultiExit, Network
 
 
@@ -44,6 +45,8 @@ def network_cost(network: Network, image_size: int) -> Cost:
     parameters = count_parameters(network)
     if isinstance(network, MultiExit):
         macs, sizes = _up_to_each_exit(network, image)
+    elif isinstance(network, MSDNet):
+        macs, sizes = network.exit_costs(image_size), network.exit_parameters()
     else:
         macs, sizes = [total], [parameters]
     network.train(training)

@@ -1,4 +1,4 @@
-"""Networks of this package: a timm classifier as it is, and a timm backbone with an exit after each stage."""
+"""Networks of this package: a classifier as it is, and a backbone with an exit after each stage."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from timm.layers import Format
 from torch import Tensor, nn
 
 from cytodistill.errors import CytodistillError
-from cytodistill.models.backbone import create_backbone, is_small_stem
+from cytodistill.models.backbone import check_backbone, create_backbone, is_small_stem
 from cytodistill.models.branch import TapAttention, bottleneck_branch, separable_branch
 from cytodistill.models.context import GlobalContext
+from cytodistill.models.msdnet import DESIGNS as MSDNETS
+from cytodistill.models.msdnet import MSDNet
 from cytodistill.models.outputs import ExitOutputs
 from cytodistill.recipe import Student
 
@@ -125,14 +127,30 @@ class MultiExit(nn.Module):
         return ExitOutputs(list(logits), list(features), list(maps))
 
 
-Network = SingleExit | MultiExit
+Network = SingleExit | MultiExit | MSDNet
+
+
+def check_network(name: str, setting: str) -> None:
+    """Raise CytodistillError where ``name`` is neither a backbone nor one of the MSDNets."""
+    if name not in MSDNETS:
+        check_backbone(name, setting)
 
 
 def build_network(design: Student, classes: int, image_size: int, seed: int | None = None) -> Network:
-    """Student of a recipe, weights drawn from ``seed`` (or from torch's own generator where it is None)."""
+    """Student of a recipe, weights drawn from ``seed`` (or from torch's own generator where it is None).
+
+    Raises:
+        CytodistillError: the design cannot be built at this image size.
+    """
+    if design.backbone in MSDNETS and not design.multi_exit:
+        raise CytodistillError(
+            f"student.backbone={design.backbone}: is a network of several exits; set student.multi_exit=true"
+        )
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
+        if design.backbone in MSDNETS:
+            return MSDNet(MSDNETS[design.backbone], classes, image_size, design.stem, design.dropout)
         if design.multi_exit:
             return MultiExit(design, classes, image_size)
         return SingleExit(design.backbone, classes, image_size, design.stem, design.dropout)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from cytodistill.errors import CytodistillError, reason
+
 
 @dataclass
 class ExitOutputs:
@@ -43,10 +45,21 @@ class OutputShapes:
     @classmethod
     @torch.no_grad()
     def of(cls, network: nn.Module, image_size: int) -> OutputShapes:
-        """Shapes at square images of ``image_size`` px, by running one through ``network`` in eval mode."""
+        """Shapes at square images of ``image_size`` px, by running one through ``network`` in eval mode.
+
+        Raises:
+            CytodistillError: the network cannot take images of that size.
+        """
         training = network.training
-        outputs = network.eval()(torch.zeros(1, 3, image_size, image_size))
-        network.train(training)
+        try:
+            outputs = network.eval()(torch.zeros(1, 3, image_size, image_size))
+        except RuntimeError as error:  # Inception below 75 px, say
+            raise CytodistillError(
+                f"data.image_size={image_size}: the network cannot take images of that size ({reason(error)}); use "
+                "larger ones"
+            ) from None
+        finally:
+            network.train(training)
         return cls(tuple(f.shape[1] for f in outputs.features), tuple(tuple(m.shape[1:]) for m in outputs.maps))
 
 

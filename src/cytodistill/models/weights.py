@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cytodistill.errors import CytodistillError, reason
+from cytodistill.models import deeppap
+from cytodistill.models.backbone import OWN
 from cytodistill.models.multi_exit import Network
+
+IMAGENET: dict[str, Callable[[], dict[str, Tensor]]] = {"deeppap": deeppap.imagenet_weights}
+"""Natural-image weights of those of our own networks that have any; timm's hub has those of timm's."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def load_pretrained(network: Network, backbone: str, source: str, setting: str =
 
     Args:
         network: receives the weights, in place, cast to its own dtype.
-        backbone: timm name, with its tag if one is meant (for "imagenet").
+        backbone: its name, timm's with its tag if one is meant (for "imagenet").
         source: "imagenet", "none", a weight file or a run folder of ours.
         setting: named in errors.
 
@@ -93,15 +99,21 @@ def load_pretrained(network: Network, backbone: str, source: str, setting: str =
 
 
 def _from_hub(backbone: str, setting: str) -> dict[str, Tensor]:
+    mend = f"give a local file (--pretrained {backbone.split('.')[0]}.safetensors) or --pretrained none"
+    if backbone in OWN and backbone not in IMAGENET:
+        raise CytodistillError(f"{setting}=imagenet: there are no such weights of {backbone!r}; {mend}")
+    hub = "torchvision" if backbone in IMAGENET else "timm"
     try:
+        if backbone in IMAGENET:
+            return IMAGENET[backbone]()
         return timm.create_model(backbone, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises a dozen kinds for "cannot be reached"
         raise CytodistillError(
-            f"{setting}=imagenet: cannot get the weights of {backbone!r} from timm's hub ({reason(error)}); "
-            f"give a local file (--pretrained {backbone.split('.')[0]}.safetensors) or --pretrained none"
+            f"{setting}=imagenet: cannot get the weights of {backbone!r} from {hub}'s hub ({reason(error)}); {mend}"
         ) from None
 
 
 def _plain(name: str) -> str:
-    """Name without our "backbone." and without the dots, which timm's feature pyramids flatten to underscores."""
+    """Name without our "backbone." and without the dots, which timm's feature pyramids and our own networks flatten to
+    underscores."""
     return name.removeprefix("backbone.").replace(".", "_")

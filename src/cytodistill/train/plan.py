@@ -11,7 +11,7 @@ from cytodistill.data.table import CellTable
 from cytodistill.distill import CrossEntropy, Method, build_method, method_class, method_settings
 from cytodistill.errors import CytodistillError
 from cytodistill.models.backbone import check_backbone, is_backbone
-from cytodistill.models.multi_exit import Network, build_network
+from cytodistill.models.multi_exit import Network, build_network, check_network
 from cytodistill.models.outputs import OutputShapes
 from cytodistill.models.preactivations import keep_preactivations
 from cytodistill.models.weights import Transfer, load_pretrained
@@ -50,7 +50,7 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
     Raises:
         CytodistillError: a setting that does not fit, or weights or a teacher that cannot be had.
     """
-    check_backbone(recipe.student.backbone, "student.backbone")
+    check_network(recipe.student.backbone, "student.backbone")
     kind = method_class(recipe.method.name)
     method_settings(recipe.method.name, recipe.method.settings)
     if recipe.train.tensorboard:
@@ -72,7 +72,7 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
     classes, side = len(table.classes), recipe.data.image_size
     network = build_network(recipe.student, classes, side, recipe.seed)
     show_stages(network, recipe)
-    _check_pretrained_run(recipe.student.pretrained, table)
+    check_pretrained_run(recipe.student.pretrained, table)
     transfer = load_pretrained(network, recipe.student.backbone, recipe.student.pretrained)
     teacher = _plan_teacher(recipe, table) if wants_teacher else None
     if recipe.student.multi_exit and not kind.trains_every_exit:
@@ -96,7 +96,7 @@ def make_plan(recipe: Recipe, table: CellTable) -> Plan:
     return Plan(recipe, table, network, transfer, method, teacher)
 
 
-def _check_pretrained_run(source: str, table: CellTable) -> None:
+def check_pretrained_run(source: str, table: CellTable) -> None:
     """A run to start from must be finished and must not have seen the test cells."""
     if not (Path(source) / "run.json").is_file():
         return
