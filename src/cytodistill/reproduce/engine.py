@@ -59,19 +59,16 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, device: str, watcher: Watc
     Raises:
         CytodistillError: interrupted, or Ray is wanted and not installed.
     """
-    waiting: list[Task] = []
-    stored = {
-        task.name: record
-        for task in tasks
-        if (record := _stored(task)) and ((task.folder / task.system.key / "model.safetensors").is_file())
-    }
-    needed = {name for task in tasks if task.name not in stored for name in task.needs}
+    records = {task.name: record for task in tasks if (record := _stored(task)) is not None}
+    for task in reversed(tasks):  # what is needed stands before what needs it
+        if task.name not in records:
+            for other in tasks:
+                if other.name in task.needs and not (other.folder / other.system.key / "model.safetensors").is_file():
+                    records.pop(other.name, None)
     for task in tasks:
-        record = stored.get(task.name) or (None if task.name in needed else _stored(task))
-        if record is not None:
-            yield Done(task, record)
-        else:
-            waiting.append(task)
+        if task.name in records:
+            yield Done(task, records[task.name])
+    waiting = [task for task in tasks if task.name not in records]
     if not waiting:
         return
     run = _one_by_one(waiting, device, watcher) if workers == 1 else _side_by_side(waiting, workers, device, watcher)

@@ -64,6 +64,7 @@ def run_system(
     run = fit(table, folder / system.key, recipe=chosen, resume=True, device=device, watcher=watcher)
     evaluation = evaluate(run, device=device)
     metrics, info = evaluation.metrics, run.info
+    images = chosen.estimator.head == "none" or chosen.estimator.features != "shape"
     record = {
         "system": system.key,
         "fingerprint": fingerprint(chosen, table),
@@ -78,7 +79,8 @@ def run_system(
         },
         "by_group": counts_by_group(evaluation.predictions, metrics["classes"]),
         "parameters": info["parameters"],
-        "macs": network_cost(run.network(), chosen.data.image_size).macs if "shape" not in run.info else None,
+        # Measures made by hand have no multiply-accumulates that a network's could be compared with.
+        "macs": network_cost(run.network(), chosen.data.image_size).macs if images else None,
         "seconds": info["result"]["seconds"],
         "best_epoch": info["result"]["best_epoch"],
         "transfer": info.get("transfer"),

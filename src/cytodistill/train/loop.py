@@ -29,6 +29,7 @@ from cytodistill.distill import Batch, Method, Pretraining
 from cytodistill.errors import CytodistillError
 from cytodistill.files import replacing
 from cytodistill.metrics import classification_metrics
+from cytodistill.models.matrix_conv import use_matrix_products
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ExitOutputs, ensemble
 from cytodistill.models.sync_batchnorm import synchronise_batch_norm
@@ -83,6 +84,8 @@ class Trainer:
         self.precision = autocast_type(self.settings.precision, self.device)
 
         network = job.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu":
+            use_matrix_products(network)
         if job.ranks.world > 1:
             network = synchronise_batch_norm(network, self.device)
             synchronise_batch_norm(job.method, self.device)
