@@ -214,6 +214,9 @@ def cases(area: str, *rows: tuple[str, Callable[[Bench], list[str]], str]) -> No
     CASES.extend(Case(area, name, arguments, line) for name, arguments, line in rows)
 
 
+SPLIT = [
+    f"{label}/{n},{label},{split}" for label in ("benign", "malign") for n, split in enumerate(("train", "val", "test"))
+]
 AREAS = ("Data", "Recipe and settings", "Run folder", "Weights and teacher", "Command")
 DATA, SETTINGS, RUN, WEIGHTS, COMMAND = AREAS
 
@@ -524,6 +527,78 @@ cases(
             "teacher.pretrained=none",
         ),
         r"method.hint_stage=5: student and teacher share 4 stages; use 4 or fewer",
+    ),
+    (
+        "MSDNet with one exit",
+        lambda b: b.set("student.backbone=msdnet_4", "student.multi_exit=false", "method.name=supervised"),
+        r"student.backbone=msdnet_4: is a network of several exits; set student.multi_exit=true",
+    ),
+    (
+        "images too small for a network",
+        lambda b: b.set(
+            *("student.backbone=deeppap", "student.multi_exit=false", "method.name=supervised", "data.image_size=32")
+        ),
+        r"data.image_size=32: 'deeppap' cannot take images that small; use 63 px or more",
+    ),
+    (
+        "images too small for a network of timm's",
+        lambda b: b.set("student.backbone=inception_v3", "student.multi_exit=false", "method.name=supervised"),
+        r"data.image_size=64: the network cannot take images of that size .*use larger ones",
+    ),
+    (
+        "snapshots without cycles",
+        lambda b: b.set("student.multi_exit=false", "method.name=snapshot"),
+        r"method.name=snapshot: learns from what an earlier cycle .*set train.cycles=2 or more",
+    ),
+    ("cycles of broken epochs", lambda b: b.set("train.cycles=2"), r"3 epochs are not 2 cycles of whole epochs"),
+    (
+        "cycles of a schedule that has none",
+        lambda b: b.set("train.cycles=3", "train.schedule=constant"),
+        r"schedule constant does not run in cycles; set train.schedule=cosine",
+    ),
+    (
+        "estimator with a teacher",
+        lambda b: b.set("estimator.head=svm", "student.multi_exit=false", "teacher.source=test_vit"),
+        r"estimator.head=svm: learns from no teacher; set --teacher none",
+    ),
+    (
+        "estimator with several exits",
+        lambda b: b.set("estimator.head=svm"),
+        r"estimator.head=svm: has one exit; set student.multi_exit=false",
+    ),
+    (
+        "more components than features",
+        lambda b: b.set("estimator.head=svm", "student.multi_exit=false", "estimator.components=4000"),
+        r"estimator.components=4000: \d+ features of \d+ training cells have at most \d+; lower it",
+    ),
+    (
+        "more clusters than cells",
+        lambda b: b.set("estimator.head=gcn", "student.multi_exit=false", "estimator.clusters=200"),
+        r"estimator.clusters=200: there are \d+ training cells to cluster; lower it",
+    ),
+    (
+        "more neighbours than clusters",
+        lambda b: b.set("estimator.clusters=4"),
+        r"neighbours=8: a cluster has 3 others; lower it, or raise clusters",
+    ),
+    (
+        "features of maps that are none",
+        lambda b: b.set(
+            *("estimator.head=svm", "estimator.features=conv", "student.multi_exit=false", "student.backbone=test_vit")
+        ),
+        r"estimator.features=conv: student.backbone has no convolutional map; set estimator.features=fc",
+    ),
+    (
+        "contours from files that are not there",
+        lambda b: b.set(
+            *("estimator.head=svm", "estimator.features=shape", "estimator.contours=file", "student.multi_exit=false")
+        ),
+        r"cells/\w+/\d.png: has no contours .*set estimator.contours=auto to have such cells segmented",
+    ),
+    (
+        "natural-image weights that nobody has",
+        lambda b: b.set("student.backbone=cifar_resnet8", "student.pretrained=imagenet"),
+        r"student.pretrained=imagenet: there are no such weights of 'cifar_resnet8'",
     ),
     (
         "unknown backbone",
@@ -933,6 +1008,44 @@ cases(
         "reproduce an unknown table",
         lambda b: ["reproduce", "table9", b.cells(), "-o", "runs"],
         r"reproduce table9: there (is|are) .*table3",
+    ),
+    (
+        "reproduce without cells",
+        lambda b: ["reproduce", "table3", "-o", "runs"],
+        r"reproduce table3: give SOURCE and -o FOLDER; --dry-run alone does without them",
+    ),
+    (
+        "reproduce a row that the table has not",
+        lambda b: ["reproduce", "table5", b.cells(), "-o", "runs", "--rows", "KDD"],
+        r"--rows KDD: no row of table5 is called so; it has .*FitNet",
+    ),
+    (
+        "reproduce with students where there is one",
+        lambda b: ["reproduce", "table5", b.cells(), "-o", "runs", "--students", "resnet18"],
+        r"--students: table5 has one student",
+    ),
+    (
+        "reproduce with weights from nowhere",
+        lambda b: ["reproduce", "table5", b.cells(), "-o", "runs", "--weights", "weigths"],
+        r"--weights weigths: no such folder; give imagenet, none, or a folder",
+    ),
+    (
+        "reproduce over too few folds",
+        lambda b: ["reproduce", "table4", b.cells(), "-o", "runs", "--folds", "2", "--weights", "none"],
+        r"--folds 2: needs at least 3",
+    ),
+    (
+        "reproduce over folds of a source with splits",
+        lambda b: [
+            *("reproduce", "table4", b.manifest("path,label,split", *SPLIT), "-o", "runs"),
+            *("--folds", "3", "--weights", "none"),
+        ],
+        r"--folds 3: cells.csv has its own splits; leave --folds out",
+    ),
+    (
+        "model of an estimator",
+        lambda b: ["model", "--set", "estimator.head=svm"],
+        r"estimator.head: `model` counts networks; set estimator.head=none",
     ),
     (
         "model of an unknown network",

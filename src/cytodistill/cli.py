@@ -227,6 +227,7 @@ def predict(
     from cytodistill.infer.predictor import load
     from cytodistill.infer.writers import open_writer
     from cytodistill.terminal import Terminal
+    from cytodistill.train.estimator import say_contours
 
     predictor = load(run, device.value)
     items = collect(inputs, format, predictor.recipe.data.window)
@@ -238,6 +239,7 @@ def predict(
             batch_size=batch_size,
             progress=lambda done, total: terminal.step("predict", done, total),
         )
+        say_contours(predictor.inputs, terminal)
     for problem in problems[:10]:
         terminal.err.print(f"passed over: {problem}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if len(problems) > 10:
@@ -265,6 +267,8 @@ def model(
     chosen = Recipe.load(recipe or "quick").override(settings or [])
     if size is not None:
         chosen = chosen.override({"data.image_size": size})
+    if chosen.estimator.head != "none":
+        raise CytodistillError("estimator.head: `model` counts networks; set estimator.head=none for the network alone")
     check_network(chosen.student.backbone, "student.backbone")
     side = chosen.data.image_size
     cost = network_cost(build_network(chosen.student, classes, side, chosen.seed), side)

@@ -46,7 +46,7 @@ class Listening(Silent):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Synthetic cells with contours in their files."""
-    return synthesize(tmp_path_factory.mktemp("drawn") / "cells", 75)
+    return synthesize(tmp_path_factory.mktemp("drawn") / "cells", 100)
 
 
 @pytest.fixture(scope="module")
@@ -117,16 +117,19 @@ def test_the_temperature_is_fitted_on_validation_and_is_1_without(runs, tiny, ce
 
 def test_it_is_said_where_contours_come_from(drawn, tiny, tmp_path):
     table = prepare_table(drawn, tiny)
+    table = table.with_frame(table.frame.groupby(["label", "split"]).head(2))
     fitted = len(table.indices("train")) + len(table.indices("val"))
     row = table.frame.iloc[table.indices("train")[0]]
     (drawn / row["path"].replace(".bmp", "_nuc.dat")).rename(tmp_path / "kept.dat")
     try:
         listener = Listening()
-        run = fit(table, tmp_path / "r", recipe=tiny.override(SYSTEMS["mlp"]), device="cpu", watcher=listener)
+        recipe = tiny.override({**SYSTEMS["mlp"], "estimator.epochs": 2})
+        run = fit(table, tmp_path / "r", recipe=recipe, device="cpu", watcher=listener)
         assert run.info["contours"] == {"file": fitted - 1, "segmented": 1}
+        assert run.info["versions"]["scikit-image"]
         assert f"contours: {fitted - 1} cells from files, 1 segmented" in listener.lines
         with pytest.raises(CytodistillError, match=rf"{row['path']}: has no contours"):
-            fit(table, tmp_path / "no", recipe=tiny.override({**SYSTEMS["mlp"], "estimator.contours": "file"}))
+            fit(table, tmp_path / "no", recipe=recipe.override({"estimator.contours": "file"}))
         assert not (tmp_path / "no").exists()
     finally:
         (tmp_path / "kept.dat").rename(drawn / row["path"].replace(".bmp", "_nuc.dat"))

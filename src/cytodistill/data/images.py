@@ -133,17 +133,22 @@ def resize(image: np.ndarray, size: int, mode: ResizeMode = "stretch") -> np.nda
 def load_cell(
     root: str | Path, path: str, size: int, mode: ResizeMode = "stretch", box: Box | None = None
 ) -> np.ndarray:
-    """(size, size, 3) uint8 cell: the image of ``read_image``, its window ``box`` (x, y, width, height; None or NaN
-    for the whole image), resized. Raises ImageError or StorageError naming the file.
+    """(size, size, 3) uint8 cell: ``cut_cell``, resized. Raises ImageError or StorageError naming the file."""
+    return resize(cut_cell(root, path, box), size, mode)
+
+
+def cut_cell(root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 cell: the image of ``read_image``, or its window ``box`` (x, y, width, height; None or NaN for
+    the whole image). Raises ImageError or StorageError naming the file.
 
     The last few fields stay decoded, so that cells asked for field by field decode each field once.
     """
     if box is None or math.isnan(box[0]):
-        return resize(read_image(root, path), size, mode)
+        return read_image(root, path)
     stamp = Path(root, path) if Path(root).is_dir() else Path(root)
     changed = stamp.stat().st_mtime_ns if stamp.exists() else 0
     try:
-        return resize(crop_box(_field(str(root), path, changed), *box), size, mode)
+        return crop_box(_field(str(root), path, changed), *box)
     except ImageError as error:
         named = str(error) if path in str(error) else f"{display(root, path)}: {error}"
         raise ImageError(named) from None

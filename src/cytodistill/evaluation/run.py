@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cytodistill.data.cache import cached_cells
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import SPLITS, CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.infer.predictor import Predictions, load
+from cytodistill.train.estimator import say_contours
 from cytodistill.train.leaks import refuse_seen
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
@@ -61,8 +61,8 @@ def evaluate(
         raise CytodistillError(f"--split {split}: choose {', '.join(SPLITS)} or all")
     predictor = load(run, device)
     table, rows, split = _cells(run, source, split, format)
-    data = run.recipe.data
-    cells = cached_cells(table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total))
+    cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
+    say_contours(predictor.inputs, watcher)
     answers = predictor.predict_cells(
         cells, rows=rows, progress=lambda done, total: watcher.step("evaluate", done, total)
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from cytodistill.data.images import load_cell
 from cytodistill.data.sources import read_source
 from cytodistill.data.storage import display
 from cytodistill.data.table import BOX
@@ -66,8 +65,7 @@ def predict_files(
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for batch in _batches(_decoded(predictor, items, pool, 4 * batch_size), batch_size):
             read = [cell for _, cell in batch if not isinstance(cell, CytodistillError)]
-            size = predictor.size
-            answers = predictor.predict_cells(np.stack(read) if read else np.zeros((0, size, size, 3), np.uint8))
+            answers = predictor.predict_cells(predictor.stack(read))
             row = 0
             for item, cell in batch:
                 writer.write(_record(item, cell, answers, row, predictor))
@@ -97,7 +95,7 @@ def _decoded(
 
     def decode(item: Item) -> np.ndarray | CytodistillError:
         try:
-            return load_cell(item.root, item.path, predictor.size, predictor.recipe.data.resize, item.box)
+            return predictor.read(item.root, item.path, item.box)
         except CytodistillError as error:
             return error
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cytodistill.data.augment import Preprocess
-from cytodistill.data.images import load_cell, resize, rgb_array
+from cytodistill.data.images import Box, rgb_array
 from cytodistill.errors import CytodistillError
+from cytodistill.estimators.inputs import inputs_of
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ensemble
 from cytodistill.recipe import Recipe
@@ -59,7 +59,7 @@ class Predictor:
         self.classes = tuple(classes)
         self.recipe = recipe
         self.size = recipe.data.image_size
-        self._preprocess = Preprocess(recipe.data.mean, recipe.data.std)
+        self.inputs = inputs_of(recipe)
 
     @property
     def exits(self) -> int:
@@ -81,22 +81,28 @@ class Predictor:
         """
         if isinstance(images, str | Path | np.ndarray | Image.Image):
             images = [images]
-        cells = [self.cell(image) for image in images]
-        shape = (0, self.size, self.size, 3)
-        return self.predict_cells(np.stack(cells) if cells else np.zeros(shape, np.uint8), batch_size, logits)
+        return self.predict_cells(self.stack([self.cell(image) for image in images]), batch_size, logits)
+
+    def read(self, root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
+        """The network's input for the cell ``path`` of a folder or zip archive, or for its window ``box``: (S, S, 3)
+        uint8, or (27,) features of an estimator of shapes. Threads may call it at once."""
+        return self.inputs.read(root, path, box)
+
+    def stack(self, cells: Sequence[np.ndarray]) -> np.ndarray:
+        """Inputs as ``predict_cells`` takes them, of none as well."""
+        return np.stack(cells) if len(cells) else np.zeros((0, *self.inputs.shape), self.inputs.dtype)
 
     def cell(self, image: Picture) -> np.ndarray:
-        """(S, S, 3) uint8 network-sized cell from one image."""
-        mode = self.recipe.data.resize
+        """The network's input for one image."""
         if isinstance(image, str | Path):
             path = Path(image)
-            return load_cell(path.parent, path.name, self.size, mode)
+            return self.read(path.parent, path.name)
         array = rgb_array(image, "image") if isinstance(image, Image.Image) else np.asarray(image)
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
             raise CytodistillError(
                 f"image of shape {array.shape} and type {array.dtype}: give an (H, W, 3) uint8 RGB array"
             )
-        return resize(array, self.size, mode)
+        return self.inputs.of_image(array)
 
     @torch.inference_mode()
     def predict_cells(
@@ -107,13 +113,13 @@ class Predictor:
         progress: Callable[[int, int], None] | None = None,
         rows: np.ndarray | None = None,
     ) -> Predictions:
-        """Answers for (N, S, S, 3) uint8 cells of the network's size, as the cache holds them, or their ``rows``."""
+        """Answers for N of the network's inputs, or their ``rows``: cells of its size (N, S, S, 3) uint8, as the cache
+        holds them, or shapes (N, 27)."""
         rows = np.arange(len(cells)) if rows is None else rows
         probabilities, raw = [], []
         for start in range(0, len(rows), batch_size):
             batch = torch.from_numpy(np.array(cells[rows[start : start + batch_size]])).to(self.device)
-            images = self._preprocess(batch).contiguous(memory_format=torch.channels_last)
-            outputs = self.network(images)
+            outputs = self.network(self.inputs.tensor(batch))
             probabilities.append(outputs.probabilities().cpu())
             if logits:
                 raw.append(torch.stack(outputs.logits, dim=1).float().cpu())

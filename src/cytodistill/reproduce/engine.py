@@ -5,6 +5,7 @@ A run that fails takes with it only those that need it; everything else goes on,
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _side_by_side(tasks: Sequence[Task], workers: int, device: str, watcher: Wat
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     gpus = 1 if wants_gpu(device) else 0
     threads = 0 if address else max(1, (os.cpu_count() or 1) // workers)
-    ray.init(address=address, log_to_driver=False, logging_level="error", **here)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
     try:
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=1)(_in_worker)
         ends: dict[tuple[str, str], Any] = {}

@@ -118,5 +118,5 @@ def group_names(record: dict[str, Any]) -> list[str]:
 def tallies_of(record: dict[str, Any]) -> np.ndarray:
     """(G, 3, C) of a record, as ``group_tallies`` makes them from the cells."""
     groups, true, predicted, cells = zip(*record["by_group"], strict=True)
-    repeated = [np.repeat(np.asarray(column), cells) for column in (true, predicted, groups)]
-    return group_tallies(*repeated, len(record["classes"]))
+    labels, said, of = (np.repeat(np.asarray(column), cells) for column in (true, predicted, groups))
+    return group_tallies(labels, said, of, len(record["classes"]))

@@ -22,6 +22,7 @@ from cytodistill.models.count import count_parameters
 from cytodistill.recipe import Recipe
 from cytodistill.train.curves import learning_curves
 from cytodistill.train.distributed import Ranks, ranks_of_job
+from cytodistill.train.estimator import EstimatorPlan, plan_estimator, read_inputs, train_estimator
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.loop import Job, Trainer
 from cytodistill.train.plan import Plan, make_plan, show_stages
@@ -85,6 +86,8 @@ def fit(
 def _fit(
     table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher, stage: str = "student"
 ) -> Run:
+    if recipe.estimator.head != "none":
+        return _fit_estimator(table, out, recipe, source, ranks, watcher)
     plan = make_plan(recipe, table)
     data, smallest = recipe.data, min(recipe.train.batch_size, len(table.indices("train")))
     if smallest < ranks.world:
@@ -92,10 +95,7 @@ def _fit(
             f"train.batch_size={recipe.train.batch_size}: a batch of {smallest} cells leaves some of the {ranks.world} "
             "ranks without any; raise it, or start fewer processes"
         )
-    transfer = plan.transfer
-    if transfer.source != "none":
-        total = transfer.loaded + len(transfer.fresh)
-        watcher.say(f"{stage}: {transfer.loaded} of {total} tensors from {transfer.source}, the others fresh")
+    _say_transfer(plan, stage, watcher)
     with ranks.first_then_others():
         cells = cached_cells(
             table, data.image_size, data.resize, lambda done, total: watcher.step("decode", done, total)
@@ -104,6 +104,28 @@ def _fit(
         _train(plan, out, cells, source, ranks, watcher, stage)
     ranks.barrier()
     return Run.open(out)
+
+
+def _fit_estimator(table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher) -> Run:
+    """A fit without epochs, which the first of several ranks does alone."""
+    plan = plan_estimator(recipe, table)
+    _say_transfer(plan, "student", watcher)
+    with ranks.first_then_others():
+        if ranks.first:
+            cells = read_inputs(plan, watcher)
+            with sole_writer(out):
+                run = Run(out, _describe(plan, source, fingerprint(recipe, table), ranks))
+                table.write(out / "manifest.csv")
+                run.write()
+                train_estimator(plan, run, cells, ranks.device, watcher)
+    return Run.open(out)
+
+
+def _say_transfer(plan: Plan | EstimatorPlan, stage: str, watcher: Watcher) -> None:
+    transfer = plan.transfer
+    if transfer.source != "none":
+        total = transfer.loaded + len(transfer.fresh)
+        watcher.say(f"{stage}: {transfer.loaded} of {total} tensors from {transfer.source}, the others fresh")
 
 
 def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, watcher: Watcher, stage: str) -> None:
@@ -236,7 +258,7 @@ def fingerprint(recipe: Recipe, table: CellTable) -> str:
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def _describe(plan: Plan, source: str, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
+def _describe(plan: Plan | EstimatorPlan, source: str, fingerprint: str, ranks: Ranks) -> dict[str, Any]:
     recipe, table = plan.recipe, plan.table
     counts = {
         split: np.bincount(table.labels[table.indices(split)], minlength=len(table.classes)).tolist()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError, reason
+from cytodistill.estimators.estimator import restore_estimator
 from cytodistill.files import atomic_write, make_folder
 from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.recipe import Recipe
@@ -101,10 +102,14 @@ class Run:
             )
         if not file.is_file():
             raise CytodistillError(f"{file}: gone; fit again")
-        recipe = self.recipe
-        network = build_network(recipe.student, len(self.classes), recipe.data.image_size)
+        recipe, classes = self.recipe, len(self.classes)
         try:
-            network.load_state_dict(load_file(file))
+            state = load_file(file)
+            if recipe.estimator.head != "none":
+                # A network of one exit in all but its class.
+                return cast(Network, restore_estimator(recipe, classes, state))
+            network = build_network(recipe.student, classes, recipe.data.image_size)
+            network.load_state_dict(state)
         except (SafetensorError, OSError, RuntimeError) as error:
             raise CytodistillError(f"{file}: damaged or of another network ({reason(error)}); fit again") from None
         return network.eval()
