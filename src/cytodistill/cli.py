@@ -163,6 +163,13 @@ def fit(
     pretrained: Annotated[str | None, typer.Option(help="imagenet, weight file, run folder, or none.")] = None,
     settings: Settings = None,
     group: Annotated[Grouping | None, typer.Option(help="none: cells of a group may be in two splits.")] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Cross-validate: so many folds, or `groups` to leave one group out at a time.")
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(help="With --folds: section.key=[a, b], the best of which each fold's validation cells choose."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     format: Format = None,
     device: DeviceOption = Device.auto,
@@ -172,6 +179,31 @@ def fit(
     from cytodistill.train.fit import fit as fit_run
 
     chosen = [*([f"data.group={group.value}"] if group else []), *(settings or [])]
+    if choose and folds is None:
+        raise CytodistillError("--choose: chooses inside each fold; give --folds too")
+    if folds is not None:
+        from cytodistill.recipe import parse_choices
+        from cytodistill.train.folds import fit_folds
+
+        if folds != "groups" and not folds.isdigit():
+            raise CytodistillError(f"--folds {folds}: give a number of folds, or groups")
+        with Terminal() as terminal:
+            fit_folds(
+                source,
+                out,
+                "groups" if folds == "groups" else int(folds),
+                recipe=recipe,
+                teacher=teacher,
+                pretrained=pretrained,
+                settings=chosen,
+                choices=parse_choices(choose or []),
+                resume=resume,
+                format=format,
+                device=device.value,
+                watcher=terminal,
+            )
+        terminal.result(f"{out}: every fold is finished; now `cytodistill evaluate {out}`")
+        return
     with Terminal() as terminal:
         run = fit_run(
             source,
@@ -203,11 +235,22 @@ def evaluate(
 ) -> None:
     """Figures of each exit and the ensemble; writes metrics.json, predictions.csv and pictures."""
     from cytodistill.evaluation import metrics_table
+    from cytodistill.evaluation.folds import evaluate_folds
     from cytodistill.evaluation.run import evaluate as evaluate_run
     from cytodistill.terminal import Terminal
+    from cytodistill.train.folds import is_folds
 
     with Terminal() as terminal:
-        found = evaluate_run(run, source, split=split, out=out, format=format, device=device.value, watcher=terminal)
+        if is_folds(run):
+            if source is not None or split != "test":
+                raise CytodistillError(
+                    f"{run}: a cross-validation is evaluated on its own test cells; leave out the rest"
+                )
+            found = evaluate_folds(run, out=out, device=device.value, watcher=terminal)
+        else:
+            found = evaluate_run(
+                run, source, split=split, out=out, format=format, device=device.value, watcher=terminal
+            )
     terminal.out.print(metrics_table(found.metrics))
     for file in found.files[:3]:
         terminal.result(str(file))

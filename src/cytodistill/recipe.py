@@ -350,6 +350,19 @@ def _split_assignment(assignment: str) -> tuple[str, Any]:
     return key.strip(), parsed
 
 
+def parse_choices(assignments: list[str]) -> dict[str, list[Any]]:
+    """``section.key=[a, b]`` strings as values to choose from.
+
+    Raises:
+        CytodistillError: not so written, or fewer than two values.
+    """
+    choices = dict(map(_split_assignment, assignments))
+    for key, values in choices.items():
+        if not isinstance(values, list) or len(values) < 2:
+            raise CytodistillError(f"--choose {key}={values!r:.40}: write two values or more, like {key}=[1e-4, 3e-4]")
+    return choices
+
+
 def _hint(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"

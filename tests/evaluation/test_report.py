@@ -49,7 +49,7 @@ def evaluation():
 
 def test_report_has_every_exit_and_the_ensemble(evaluation):
     table, exits, ensemble, metrics = evaluation
-    assert list(metrics) == ["classes", "n", "groups", "exits", "ensemble"]
+    assert list(metrics) == ["classes", "n", "groups", "exits", "ensemble", "intervals"]
     assert metrics["classes"] == list(CLASSES)
     assert (metrics["n"], metrics["groups"]) == (12, 6)
     assert metrics["ensemble"] == classification_metrics(ensemble, table.labels, CLASSES)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.confusion import confusion_figure
+from cytodistill.evaluation.intervals import report_intervals
 from cytodistill.evaluation.panels import panels
 from cytodistill.files import atomic_write, save_figure
 from cytodistill.metrics.classification import classification_metrics
@@ -21,10 +22,11 @@ from cytodistill.metrics.classification import classification_metrics
 def metrics_report(
     exit_probabilities: ArrayLike, ensemble: ArrayLike, labels: ArrayLike, groups: ArrayLike, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of ``metrics.json``: {"classes", "n", "groups", "exits", "ensemble"}.
+    """The content of ``metrics.json``: {"classes", "n", "groups", "exits", "ensemble", "intervals"}.
 
     "n" counts cells and "groups" the different groups they came from; "exits" is a list, shallow to deep, and it and
-    "ensemble" hold what `classification_metrics` returns (averages macro, in [0, 1]).
+    "ensemble" hold what `classification_metrics` returns (averages macro, in [0, 1]); "intervals" is from
+    `report_intervals`.
 
     Args:
         exit_probabilities: (N, E, C) probabilities of each exit.
@@ -49,6 +51,7 @@ def metrics_report(
         "groups": int(pd.Series(groups).nunique()),
         "exits": [classification_metrics(exits[:, e], labels, classes) for e in range(exits.shape[1])],
         "ensemble": classification_metrics(ensemble, labels, classes),
+        "intervals": report_intervals(exits, ensemble, labels, groups),
     }
 
 

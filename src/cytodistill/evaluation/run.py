@@ -23,11 +23,14 @@ from cytodistill.train.run_folder import Run
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics`` as in metrics.json, ``predictions`` as in predictions.csv, and the files written."""
+    """``metrics`` as in metrics.json, ``predictions`` as in predictions.csv, the files written, and what they are made
+    from: the answers of the exits and the ensemble, for the rows of ``table`` in order."""
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     files: list[Path]
+    answers: Predictions
+    table: CellTable
 
 
 def evaluate(
@@ -73,7 +76,7 @@ def evaluate(
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
     folder = Path(out) if out is not None else run.path / "report"
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
-    return Evaluation(metrics, predictions, write_evaluation(folder, metrics, predictions, title))
+    return Evaluation(metrics, predictions, write_evaluation(folder, metrics, predictions, title), answers, chosen)
 
 
 def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:

@@ -23,7 +23,7 @@ COLUMNS = {
 
 def metrics_table(metrics: dict[str, Any], title: str | None = None) -> Table:
     """Rows Exit 1..E and Ensemble (a single-exit model: its one row), macro figures in %, the best of each column in
-    bold with a star, an undefined one as a dash.
+    bold with a star, an undefined one as a dash; then the interval of the last row's figures, over groups.
 
     Args:
         metrics: from `metrics_report`, or read from ``metrics.json``.
@@ -49,6 +49,13 @@ def metrics_table(metrics: dict[str, Any], title: str | None = None) -> Table:
         values = [shown[name][r] for name in COLUMNS]
         marked = [len(rows) > 1 and value == best[name] != "–" for name, value in zip(COLUMNS, values, strict=True)]
         table.add_row(row, *(f"[bold]{v}*[/bold]" if m else f"{v} " for v, m in zip(values, marked, strict=True)))
+    if intervals := metrics.get("intervals"):
+        ends = intervals["ensemble"]
+        table.add_section()
+        table.add_row(
+            f"{100 * intervals['level']:.0f} %",
+            *(f"{100 * ends[name][0]:.0f}–{100 * ends[name][1]:.0f}" if name in ends else "–" for name in COLUMNS),
+        )
     return table
 
 

@@ -9,7 +9,7 @@ Over several seeds, each with a split and test cells of its own, groups are draw
 the mean over the seeds. What the intervals do not hold: another training of the same model would differ too (seeds show
 that), and a field that is a test field of two seeds is drawn in each on its own.
 
-Accuracy, balanced accuracy and macro F-measure need three counts a class, which add up over groups (`group_tallies`):
+Accuracy and the macro averages but AUC's need three counts a class, which add up over groups (`group_tallies`):
 all their resamples are one matrix product. Any other figure is a function of row numbers (`group_bootstrap`).
 """
 
@@ -88,7 +88,7 @@ def group_bootstrap(
     """
     _check(resamples, level)
     (value,), (drawn,) = _resampled([statistic], groups, resamples, seed, 0)
-    return Interval(_defined(value), *_ends(drawn, level))
+    return Interval(_defined(value), *interval_ends(drawn, level))
 
 
 def paired_group_bootstrap(
@@ -188,7 +188,9 @@ def group_tallies(
 def figure_intervals(
     tallies: Sequence[NDArray[np.int64]], *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> dict[str, Interval]:
-    """Intervals of accuracy, balanced accuracy and macro F-measure ("f1"), each the mean over seeds.
+    """Intervals of accuracy, balanced accuracy, sensitivity, specificity, precision and F-measure ("f1"), all but the first
+    macro averages, each the mean over seeds. A figure that most resamples leave undefined (specificity, where they hold
+    one class) is left out.
 
     The figures are those of `classification_metrics`, resample by resample: a class without cells in a resample stays
     out of its averages, and cells wrongly predicted as it count as errors of their own class. So a resample averages
@@ -207,7 +209,11 @@ def figure_intervals(
     _check(resamples, level)
     _check_seeds(len(tallies))
     value, drawn = _over_seeds([tallies], resamples, seed)
-    return {name: Interval(float(value[name][0]), *_ends(drawn[name][0], level)) for name in value}
+    return {
+        name: Interval(float(value[name][0]), *interval_ends(drawn[name][0], level))
+        for name in value
+        if _mostly_defined(drawn[name][0])
+    }
 
 
 def figure_differences(
@@ -238,6 +244,7 @@ def figure_differences(
     return {
         name: _difference(float(value[name][0] - value[name][1]), drawn[name][0] - drawn[name][1], level)
         for name in value
+        if _mostly_defined(drawn[name][0])
     }
 
 
@@ -249,7 +256,7 @@ def _over_seeds(
     for stratum, tallies in enumerate(zip(*models, strict=True)):
         table = np.stack(tallies)
         count, groups, _, classes = table.shape
-        _check_groups(groups)
+        check_groups(groups)
         values.append(_figures(table.sum(axis=1)))
         # Sums of counts are exact in floats, and only floats go through the fast matrix product.
         columns = table.astype(np.float64).transpose(1, 0, 2, 3).reshape(groups, -1)
@@ -266,17 +273,23 @@ def _mean(seeds: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.f
 
 
 def _figures(tallies: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, balanced accuracy and macro F-measure of (…, 3, C) counts, as `classification_metrics` defines them."""
+    """Accuracy and the macro figures of (…, 3, C) counts, as `classification_metrics` defines them."""
     hits, count, predicted = (tallies[..., kind, :].astype(np.float64) for kind in range(3))
     present = count > 0
+    rest = count.sum(axis=-1, keepdims=True) - count
 
-    def macro(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-        each = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=present)
-        return each.sum(axis=-1) / present.sum(axis=-1)
+    def macro(
+        numerator: NDArray[np.float64], denominator: NDArray[np.float64], empty: float = 0
+    ) -> NDArray[np.float64]:
+        each = np.divide(numerator, denominator, out=np.full_like(numerator, empty), where=denominator > 0)
+        return np.where(present, each, 0).sum(axis=-1) / present.sum(axis=-1)
 
     return {
         "accuracy": hits.sum(axis=-1) / count.sum(axis=-1),
         "balanced_accuracy": macro(hits, count),
+        "sensitivity": macro(hits, count),
+        "specificity": macro(rest - (predicted - hits), rest, empty=np.nan),  # one class alone has no rest
+        "precision": macro(hits, predicted),
         "f1": macro(2 * hits, count + predicted),
     }
 
@@ -295,7 +308,7 @@ def _resampled(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each statistic of all rows, (statistics,), and of each resample, (statistics, resamples)."""
     names, g = np.unique(np.asarray(groups), return_inverse=True)
-    _check_groups(len(names))
+    check_groups(len(names))
     rows = np.arange(len(g))
     values = np.array([statistic(rows) for statistic in statistics], dtype=float)
     drawn = np.empty((len(statistics), resamples))
@@ -310,15 +323,24 @@ def _resampled(
 
 def _difference(value: float, drawn: NDArray[np.float64], level: float) -> Difference:
     value, drawn = (0.0 if abs(value) < TIE else value), np.where(np.abs(drawn) < TIE, 0.0, drawn)
-    low, high = _ends(drawn, level)
+    low, high = interval_ends(drawn, level)
     known = drawn[np.isfinite(drawn)]
     side = min((known <= 0).sum(), (known >= 0).sum())
     return Difference(value, low, high, float(min(1.0, 2 * (side + 1) / (len(known) + 1))))
 
 
-def _ends(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+def _mostly_defined(drawn: NDArray[np.float64]) -> bool:
+    return 2 * int(np.isfinite(drawn).sum()) >= len(drawn)
+
+
+def interval_ends(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Percentiles of the resamples that define the figure.
+
+    Raises:
+        CytodistillError: most of them do not.
+    """
     known = drawn[np.isfinite(drawn)]
-    if 2 * len(known) < len(drawn):
+    if not _mostly_defined(drawn):
         raise CytodistillError(
             f"intervals: the figure is undefined for {len(drawn) - len(known)} of {len(drawn)} resamples; there are "
             "too few groups of some class for an interval"
@@ -348,7 +370,8 @@ def _check_seeds(*counts: int) -> None:
         )
 
 
-def _check_groups(groups: int) -> None:
+def check_groups(groups: int) -> None:
+    """Raise CytodistillError where there are fewer than two groups to resample."""
     if groups < 2:
         raise CytodistillError(
             f"intervals: the test cells are of {groups} group; an interval needs at least two fields, clusters or "

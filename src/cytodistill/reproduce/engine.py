@@ -119,6 +119,8 @@ def _side_by_side(tasks: Sequence[Task], workers: int, device: str, watcher: Wat
     except ImportError:
         raise CytodistillError("--workers: Ray is not installed; pip install 'cytodistill[scale]'") from None
     address = os.environ.get("RAY_ADDRESS")
+    # By default Ray's workers give way to everything else on the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     gpus = 1 if wants_gpu(device) else 0
     threads = 0 if address else max(1, (os.cpu_count() or 1) // workers)
