@@ -55,8 +55,8 @@ def test_differences_are_from_the_reference_on_the_same_cells(done):
 
 
 def test_a_teacher_is_trained_once_and_teaches_by_its_run(done):
-    run = json.loads((done[1] / "runs" / "seed1" / "kd" / "run.json").read_text())
-    assert run["recipe"]["teacher"]["source"].endswith("seed1/teacher")
+    run = json.loads((done[1] / "runs" / "seed1" / "kd-from-test_resnet" / "run.json").read_text())
+    assert run["recipe"]["teacher"]["source"].endswith("seed1/teacher-test_resnet")
     assert run["teacher"]["backbone"] == "test_resnet"
 
 

@@ -13,11 +13,11 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def known(recipe):
-    return systems(recipe, "resnet18", "resnest50d", Start("none"))
+    return systems(recipe, "resnet18", "resnet10t", Start("none"))
 
 
 def test_every_system_is_settings_that_the_recipe_takes(recipe, known):
-    for system in [*known.values(), *other_systems(recipe, "resnest50d", Start("none")).values()]:
+    for system in [*known.values(), *other_systems(recipe, "resnet10t", Start("none")).values()]:
         chosen = recipe.override(system.settings)
         kind = method_class(chosen.method.name)
         method_settings(chosen.method.name, chosen.method.settings)
@@ -41,7 +41,7 @@ def test_the_methods_of_the_paper_and_those_beyond_are_all_there(known, recipe):
 
 def test_stages_before_are_in_proportion_to_the_epochs(recipe):
     def epochs(of, key):
-        return systems(recipe.shortened(of), "resnet18", "resnet50", Start("none"))[key].settings[
+        return systems(recipe.shortened(of), "resnet18", "resnet10t", Start("none"))[key].settings[
             "method.pretrain_epochs"
         ]
 
@@ -50,15 +50,15 @@ def test_stages_before_are_in_proportion_to_the_epochs(recipe):
 
 
 def test_cycles_divide_the_epochs(recipe):
-    for epochs, cycles in ((24, 4), (6, 3), (10, 2), (7, 2)):
+    for epochs, cycles in ((24, 4), (6, 3), (10, 5), (7, 7), (25, 5), (2, 2)):
         shorter = recipe.shortened(epochs)
-        assert systems(shorter, "resnet18", "resnet50", Start("none"))["snapshot"].settings["train.cycles"] == cycles
+        assert systems(shorter, "resnet18", "resnet10t", Start("none"))["snapshot"].settings["train.cycles"] == cycles
 
 
 def test_a_student_has_as_many_exits_as_stages_up_to_four(recipe):
     small = recipe.override({"data.image_size": 32})
-    assert systems(recipe, "resnet18", "x", Start("none"))["sd"].settings["student.taps"] == 4
-    assert systems(small, "cifar_resnet8", "x", Start("none"))["sd"].settings["student.taps"] == 3
+    assert systems(recipe, "resnet18", "resnet10t", Start("none"))["sd"].settings["student.taps"] == 4
+    assert systems(small, "cifar_resnet8", "cifar_resnet8", Start("none"))["sd"].settings["student.taps"] == 3
 
 
 def test_weights_come_from_a_folder_by_the_networks_name(tmp_path):
@@ -79,7 +79,35 @@ def test_needed_systems_stand_before_those_that_need_them(recipe, known):
     assert "densenet121" not in others
 
 
+def test_a_network_that_is_the_teacher_is_the_teachers_run(recipe):
+    names = recipe, "resnet101", Start("none")
+    taught = {**systems(recipe, "resnet18", *names[1:]), **other_systems(*names)}
+    assert [system.key for system in ordered(["gcn"], taught)] == ["teacher", "gcn"]
+    assert taught["gcn"].homes == {"teacher": taught["teacher"].home}
+
+
+def test_runs_of_other_teachers_have_other_homes(recipe):
+    homes = [systems(recipe, "resnet18", teacher, Start("none"))["kd"].home for teacher in ("resnet10t", "resnet14t")]
+    assert len(set(homes)) == 2
+
+
+def test_networks_that_no_hub_has_start_from_random_weights(recipe):
+    start = Start("imagenet")
+    assert [start.of(name) for name in ("resnet50", "deeppap", "compact_vgg", "msdnet_4")] == [
+        *("imagenet", "imagenet", "none", "none")
+    ]
+
+
+def test_a_hint_of_signed_maps_has_no_relu(recipe):
+    small = recipe.override({"data.image_size": 64})
+    signed = {
+        name: systems(small, "resnet18", name, Start("none"))["fitnet"] for name in ("resnet10t", "test_convnext")
+    }
+    assert "method.relu" not in signed["resnet10t"].settings
+    assert signed["test_convnext"].settings["method.relu"] is False
+
+
 def test_students_have_keys_of_their_own_and_share_the_teacher(recipe):
-    both = systems(recipe, "resnet18", "resnet50", Start("none"), prefix="a-")
+    both = systems(recipe, "resnet18", "resnet10t", Start("none"), prefix="a-")
     assert both["a-kd"].teacher == "teacher"
-    assert both["teacher"].settings["student.backbone"] == "resnet50"
+    assert both["teacher"].settings["student.backbone"] == "resnet10t"

@@ -114,18 +114,17 @@ class Augmenter:
 
 
 class Views:
-    """What a training step shows of its cells: augmented views, or the cells as they are in four turns."""
+    """What a training step shows of its cells: augmented views, each once or in four turns."""
 
     def __init__(self, settings: Augment, preprocess: Preprocess, turned: bool = False) -> None:
         self.augment = Augmenter(settings, preprocess)
-        self.preprocess = preprocess
         self.turned = turned
 
     def __call__(self, cells: Tensor, draws: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 cells and their (B, DRAWS) uniforms → (B, 3, S, S), or (4B, 3, S, S) where they are
         turned: all of them by 0 degrees, then all by 90, 180 and 270."""
+        images = self.augment(cells, draws)
         if not self.turned:
-            return self.augment(cells, draws)
-        images = self.preprocess(cells)
+            return images
         turns = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])
         return turns.contiguous(memory_format=torch.channels_last)

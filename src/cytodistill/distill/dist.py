@@ -19,9 +19,9 @@ float32 rounds them at 1e-7."""
 class DISTSettings:
     temperature: Temperature = 4.0
     ce_weight: Weight = 1.0
-    inter_weight: Weight = 1.0
+    inter_weight: Weight = 2.0
     """β: of the relation between the classes of a cell."""
-    intra_weight: Weight = 1.0
+    intra_weight: Weight = 2.0
     """γ: of the relation between the cells of a class."""
 
 

@@ -22,7 +22,7 @@ class FitNetSettings(FeatureSettings):
     """Which of the stages that student and teacher share, counted from 1, the shallowest."""
     relu: bool = True
     """Whether the regressor ends in a ReLU: right for a teacher whose stages do (ResNets), wrong for one whose maps
-    have negative values (ConvNeXt, transformers)."""
+    have negative values (DenseNet, ConvNeXt, transformers)."""
 
 
 @register("fitnet")

@@ -28,8 +28,8 @@ KNOWN_NEEDS = frozenset({"teacher", "maps", "preactivations", "cells", "rotation
 - ``maps``: stage maps in the student's outputs, and in the teacher's where there is one.
 - ``preactivations``: the same before their last activation, beside the maps.
 - ``cells``: ``see_cells`` is called once, before the first step, with the rows and labels of the training cells.
-- ``rotations``: a batch's images are its B cells four times over, turned by 0, 90, 180 and 270 degrees, in this order,
-  4B in all, and not augmented otherwise; labels and index stay those of the B cells.
+- ``rotations``: a batch's images are its B views four times over, turned by 0, 90, 180 and 270 degrees, in this order,
+  4B in all; labels and index stay those of the B cells.
 - ``snapshot``: the teacher is the student itself as it was at the end of the last cycle of the rate (``train.cycles``);
   there is none in the first cycle.
 """

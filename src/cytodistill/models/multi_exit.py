@@ -37,7 +37,8 @@ class SingleExit(nn.Module):
     def forward(self, images: Tensor) -> ExitOutputs:
         maps: list[Tensor] = []
         if self.keep_maps:
-            last, maps = self.backbone.forward_intermediates(images, indices=MAPS)
+            stages = min(MAPS, len(self.backbone.feature_info))
+            last, maps = self.backbone.forward_intermediates(images, indices=stages)
         else:
             last = self.backbone.forward_features(images)
         features = self.backbone.forward_head(last, pre_logits=True)

@@ -63,7 +63,9 @@ class GlobalBatchNormAct2d(BatchNormAct2d):
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """``module`` with every batch norm over the global batch, names in its state dict unchanged."""
     if device.type == "cuda":
-        return convert_sync_batchnorm(module)
+        # Once: what is converted already would lose its activation by a second conversion.
+        done = any(isinstance(child, nn.SyncBatchNorm) for child in module.modules())
+        return module if done else convert_sync_batchnorm(module)
     swap = {nn.BatchNorm2d: GlobalBatchNorm2d, BatchNormAct2d: GlobalBatchNormAct2d}
     for child in module.modules():
         if type(child) in swap:

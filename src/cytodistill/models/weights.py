@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cytodistill.errors import CytodistillError, reason
 from cytodistill.models import deeppap
-from cytodistill.models.backbone import OWN
+from cytodistill.models.backbone import OWN, is_backbone
 from cytodistill.models.multi_exit import Network
 
 IMAGENET: dict[str, Callable[[], dict[str, Tensor]]] = {"deeppap": deeppap.imagenet_weights}
@@ -96,6 +96,11 @@ def load_pretrained(network: Network, backbone: str, source: str, setting: str =
         )
     network.load_state_dict(taken, strict=False)
     return Transfer(source, len(taken), tuple(name for name in own if name not in taken))
+
+
+def on_a_hub(backbone: str) -> bool:
+    """Whether natural-image weights of a network may be on a hub: those of timm's, and of few of ours."""
+    return backbone in IMAGENET or (backbone not in OWN and is_backbone(backbone))
 
 
 def _from_hub(backbone: str, setting: str) -> dict[str, Tensor]:

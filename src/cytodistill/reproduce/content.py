@@ -17,6 +17,9 @@ from cytodistill.reproduce.records import FIGURES, group_names, tallies_of
 from cytodistill.reproduce.systems import System
 from cytodistill.reproduce.tables import PaperTable, Row
 
+WHOLE = {"sipakmed": 4_049, "cifar100": 60_000}
+"""Cells of the data sets that the paper's figures are of."""
+
 
 def table_content(
     table: PaperTable,
@@ -46,7 +49,8 @@ def table_content(
             "cells": len(cells),
             "classes": list(cells.classes),
         },
-        "comparable": cells.format in table.sources,
+        # A format is not yet the data set: synthetic and partial sets have it too.
+        "comparable": cells.format in table.sources and len(cells) == WHOLE[cells.format],
         "recipe": recipe.model_dump(mode="json"),
         "draws": list(draws),
         "seeds": len(draws),
@@ -81,7 +85,7 @@ def _why(key: str, draws: Mapping[str, Any], ends: Mapping[tuple[str, str], Done
 
 
 def _row(row: Row, system: System, table: PaperTable, records: Mapping[str, Records]) -> dict[str, Any]:
-    own = records[row.system]
+    own, reference = records[row.system], table.reference_of(row)
     runs = list(own.values())
     fresh = [run for run in runs if run["transfer"] and run["transfer"]["source"] == "none"]
     notes = [system.note] if system.note else []
@@ -99,10 +103,10 @@ def _row(row: Row, system: System, table: PaperTable, records: Mapping[str, Reco
         "start": system.start,
         "note": "; ".join(notes) or None,
         "paper": row.paper,
-        "reference": row.system == table.reference,
+        "reference": row.system == table.reference_of(row),
         **{name: _mean_sd([run["ensemble"][name] for run in runs]) for name in FIGURES},
         "interval": {name: {"low": found.low, "high": found.high} for name, found in intervals.items()},
-        "difference": _difference(own, records.get(table.reference, {})) if row.system != table.reference else None,
+        "difference": _difference(own, records.get(reference, {})) if row.system != reference else None,
         "parameters": runs[0]["parameters"],
         "macs": runs[0]["macs"],
         "runs": [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from cytodistill.data.table import CellTable
-from cytodistill.errors import CytodistillError, Interrupted
+from cytodistill.errors import CytodistillError, Interrupted, reason
 from cytodistill.recipe import Recipe
 from cytodistill.reproduce.records import run_system, stored_record
 from cytodistill.reproduce.systems import System
@@ -30,7 +31,7 @@ class Task:
     system: System
     draw: str
     folder: Path
-    """Where the draw's runs lie, each in a folder named by its system's key."""
+    """Where the draw's runs lie, each in its system's home."""
     recipe: Recipe
     table: CellTable
 
@@ -64,8 +65,11 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, device: str, watcher: Watc
     for task in reversed(tasks):  # what is needed stands before what needs it
         if task.name not in records:
             for other in tasks:
-                if other.name in task.needs and not (other.folder / other.system.key / "model.safetensors").is_file():
-                    records.pop(other.name, None)
+                home = other.folder / other.system.home
+                gone = other.name in task.needs and not (home / "model.safetensors").is_file()
+                if gone and records.pop(other.name, None) is not None:
+                    # A finished run without its weights is of no use, so it is made again from the start.
+                    shutil.rmtree(home, ignore_errors=True)
     for task in tasks:
         if task.name in records:
             yield Done(task, records[task.name])
@@ -79,6 +83,8 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, device: str, watcher: Watc
 def _stored(task: Task) -> dict[str, Any] | None:
     try:
         return stored_record(task.folder, task.system, task.recipe, task.table)
+    except Interrupted:
+        raise
     except CytodistillError:  # a run that it starts from is not there yet
         return None
 
@@ -103,6 +109,8 @@ def _attempt(task: Task, device: str, watcher: Watcher) -> Done:
         raise
     except CytodistillError as error:
         return Done(task, None, str(error))
+    except (RuntimeError, MemoryError) as error:  # a GPU out of memory is a RuntimeError
+        return Done(task, None, f"{type(error).__name__}: {reason(error)}")
 
 
 def _without(task: Task, failed: set[tuple[str, str]]) -> Done | None:

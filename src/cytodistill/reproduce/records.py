@@ -29,12 +29,13 @@ def settings_of(system: System, folder: Path) -> dict[str, Any]:
     """The system's settings, with the runs that it needs, which lie beside its own in ``folder``."""
     settings = dict(system.settings)
     if system.teacher:
-        settings["teacher.source"] = str(folder / system.teacher)
+        settings["teacher.source"] = str(folder / system.homes[system.teacher])
     if system.start:
         # What a frozen network is, its own run says.
-        started = Run.open(folder / system.start).recipe
+        start = folder / system.homes[system.start]
+        started = Run.open(start).recipe
         settings |= {
-            "student.pretrained": str(folder / system.start),
+            "student.pretrained": str(start),
             "student.backbone": started.student.backbone,
             "data.image_size": started.data.image_size,
         }
@@ -43,7 +44,7 @@ def settings_of(system: System, folder: Path) -> dict[str, Any]:
 
 def stored_record(folder: Path, system: System, recipe: Recipe, table: CellTable) -> dict[str, Any] | None:
     """The record of a finished run of this system with this recipe on these cells, if there is one."""
-    file = folder / system.key / RECORD
+    file = folder / system.home / RECORD
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         same = record["fingerprint"] == fingerprint(recipe.override(settings_of(system, folder)), table)
@@ -61,7 +62,7 @@ def run_system(
         CytodistillError: as ``fit`` and ``evaluate``.
     """
     chosen = recipe.override(settings_of(system, folder))
-    run = fit(table, folder / system.key, recipe=chosen, resume=True, device=device, watcher=watcher)
+    run = fit(table, folder / system.home, recipe=chosen, resume=True, device=device, watcher=watcher)
     evaluation = evaluate(run, device=device)
     metrics, info = evaluation.metrics, run.info
     images = chosen.estimator.head == "none" or chosen.estimator.features != "shape"
@@ -88,7 +89,7 @@ def run_system(
         "versions": info["versions"],
         "hardware": info["hardware"],
     }
-    atomic_write(folder / system.key / RECORD, (json.dumps(record, ensure_ascii=False) + "\n").encode())
+    atomic_write(folder / system.home / RECORD, (json.dumps(record, ensure_ascii=False) + "\n").encode())
     return record
 
 

@@ -151,7 +151,8 @@ def reproduce(
     Raises:
         CytodistillError: the source cannot be used, or rows failed (the others are finished and in the table).
     """
-    watcher, out = watcher or Silent(), Path(out)
+    # Runs name one another by path, which must not hang on where the command is given.
+    watcher, out = watcher or Silent(), Path(out).absolute()
     draws = _draws(source, recipe, seeds, folds, format)
     tasks = [
         Task(system, name, out / "runs" / name, drawn, cells)

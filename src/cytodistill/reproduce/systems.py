@@ -4,13 +4,17 @@ recipe's for all of them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cytodistill.errors import CytodistillError
 from cytodistill.models.backbone import create_backbone
-from cytodistill.recipe import Recipe
+from cytodistill.models.multi_exit import build_network
+from cytodistill.models.preactivations import find_activations
+from cytodistill.models.weights import on_a_hub
+from cytodistill.recipe import Recipe, Student
 
 TABLES_EPOCHS = 240
 """Epochs of the distillation field's CIFAR-100 recipe, which the methods' first stages and cycles are given for."""
@@ -20,14 +24,24 @@ INCEPTION_NEEDS = 75
 
 @dataclass(frozen=True)
 class System:
-    """What is run: its key (the name of its run folders), its settings, and the systems whose finished runs it needs,
-    as its frozen teacher or as the weights that it starts from."""
+    """What is run: its key, its settings, and the keys of the systems whose finished runs it needs, as its frozen
+    teacher or as the weights that it starts from.
+
+    ``home`` names its run folders. It says which network taught, so that tables with other teachers may lie in one
+    folder; ``homes`` are those of the systems that it needs.
+    """
 
     key: str
     settings: dict[str, Any]
     teacher: str | None = None
     start: str | None = None
     note: str | None = None
+    home: str = ""
+    homes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.home:
+            object.__setattr__(self, "home", self.key)
 
     @property
     def needs(self) -> list[str]:
@@ -48,8 +62,10 @@ class Start:
             )
 
     def of(self, backbone: str) -> str:
-        """``student.pretrained`` of a network."""
-        if self.source in ("imagenet", "none"):
+        """``student.pretrained`` of a network; "none" where the hub has nothing for it."""
+        if self.source == "none" or (self.source == "imagenet" and not on_a_hub(backbone)):
+            return "none"
+        if self.source == "imagenet":
             return self.source
         file = Path(self.source) / f"{backbone.split('.')[0]}.safetensors"
         return str(file) if file.is_file() else "none"
@@ -86,7 +102,7 @@ def systems(recipe: Recipe, student: str, teacher: str, start: Start, prefix: st
         System("scratch", {**plain, **own, "student.pretrained": "none"}),
         taught("kd", "kd"),
         taught("kd4", "kd", temperature=4.0, ce_weight=0.1, kd_weight=0.9),
-        taught("fitnet", "fitnet"),
+        taught("fitnet", "fitnet", **({} if _ends_in_activations(teacher, recipe) else {"relu": False})),
         taught("at", "attention_transfer"),
         taught("similarity", "similarity"),
         taught("vid", "vid"),
@@ -99,7 +115,11 @@ def systems(recipe: Recipe, student: str, teacher: str, start: Start, prefix: st
         taught("dist", "dist"),
         taught("logit-standardisation", "logit_standardisation"),
         System("snapshot", {**snapshots, "train.schedule": "cosine", "train.cycles": _cycles(epochs)}),
-        System("deep-supervision", {**exits, "method.name": "deep_supervision"}),
+        System(
+            "deep-supervision",
+            {**exits, "method.name": "deep_supervision"},
+            note="each exit's labels once; in self-distillation's loss (eq. 4) the deepest exit's count more often",
+        ),
         System("sd", {**exits, "method.name": "self_distillation"}),
         System("baseline", {**exits, **bare, "method.name": "deep_supervision"}),
         System("scan", {**exits, **scan, "method.name": "scan"}),
@@ -120,10 +140,16 @@ def systems(recipe: Recipe, student: str, teacher: str, start: Start, prefix: st
             teacher="teacher",
         ),
     ]
-    known = {f"{prefix}{system.key}": _renamed(system, prefix) for system in found}
-    known["teacher"] = System(
-        "teacher", {**plain, "student.backbone": teacher, "student.pretrained": start.of(teacher)}
-    )
+    homes = {"teacher": f"teacher-{teacher}"}
+    known: dict[str, System] = {}
+    for system in found:
+        key = f"{prefix}{system.key}"
+        if system.teacher:
+            known[key] = replace(system, key=key, home=f"{key}-from-{teacher}", homes=homes)
+        else:
+            known[key] = replace(system, key=key, home=key)
+    settings = {**plain, "student.backbone": teacher, "student.pretrained": start.of(teacher)}
+    known["teacher"] = System("teacher", settings, home=homes["teacher"])
     return known
 
 
@@ -142,9 +168,14 @@ def other_systems(recipe: Recipe, teacher: str, start: Start) -> dict[str, Syste
             note = f"its maps vanish below {INCEPTION_NEEDS} px, so it sees {larger} px"
         found.append(System(backbone, settings, note=note))
 
-    def estimator(key: str, head: str, features: str, start: str | None = None) -> System:
+    def estimator(key: str, head: str, features: str, network: str | None = None) -> System:
         settings = {**plain, "estimator.head": head, "estimator.features": features}
-        return System(key, settings, start=start)
+        note = "no augmentation" + ("" if head == "svm" else f", {recipe.estimator.epochs} epochs of its own")
+        if network is None:
+            return System(key, settings, note=note)
+        start = "teacher" if network == teacher else network
+        homes = {start: f"teacher-{teacher}" if network == teacher else network}
+        return System(key, settings, start=start, note=note, homes=homes)
 
     found += [
         estimator("mlp", "mlp", "shape"),
@@ -171,8 +202,17 @@ def ordered(chosen: Sequence[str], known: dict[str, System]) -> list[System]:
     return order
 
 
-def _renamed(system: System, prefix: str) -> System:
-    return System(f"{prefix}{system.key}", system.settings, system.teacher, system.start, system.note)
+@lru_cache
+def _ends_in_activations_at(backbone: str, side: int) -> bool:
+    network = build_network(Student(backbone=backbone, pretrained="none", multi_exit=False), 2, side, seed=0)
+    network.keep_maps = True
+    return None not in find_activations(network, side)
+
+
+def _ends_in_activations(backbone: str, recipe: Recipe) -> bool:
+    """Whether every stage of a network ends in an activation: DenseNet's do not, and their maps have negative values,
+    which a regressor that ends in a ReLU could never say."""
+    return _ends_in_activations_at(backbone, recipe.data.image_size)
 
 
 def _taps(backbone: str, recipe: Recipe) -> int:
@@ -182,5 +222,7 @@ def _taps(backbone: str, recipe: Recipe) -> int:
 
 
 def _cycles(epochs: int) -> int:
-    """Cycles of snapshot distillation: four, or as many fewer as divide the epochs into whole cycles."""
-    return next((cycles for cycles in (4, 3, 2) if epochs % cycles == 0), 2)
+    """Cycles of snapshot distillation: four, or the nearest number that divides the epochs into whole cycles (two,
+    where there is none: a single epoch, which the recipe then refuses)."""
+    whole = [cycles for cycles in range(2, epochs + 1) if epochs % cycles == 0]
+    return min(whole, key=lambda cycles: (abs(cycles - 4), cycles), default=2)

@@ -43,6 +43,10 @@ class PaperTable:
     students: tuple[str, ...] = ()
     """Default students of a table that has several, whose names stand before the keys of their systems."""
 
+    def reference_of(self, row: Row) -> str:
+        """System that a row is compared with: of several students, the row's own student's."""
+        return f"{row.group}-sd" if row.group in self.students else self.reference
+
     def select(self, patterns: Sequence[str]) -> tuple[Row, ...]:
         """Rows whose name or system matches one of the patterns (``*`` and ``?`` as in file names, case ignored), in
         the table's order; the paper's own where there is no pattern.

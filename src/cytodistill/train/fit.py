@@ -163,9 +163,11 @@ def _train(plan: Plan, out: Path, cells: np.ndarray, source: str, ranks: Ranks, 
         watcher=watcher,
         stage=stage,
     )
+    before = 0.0
     if (pretraining := plan.method.pretraining()) is not None:
-        Trainer(_stage_before(job, pretraining)).run()
+        before = Trainer(_stage_before(job, pretraining)).run()["seconds"]
     result = Trainer(job).run()
+    result["seconds"] = round(result["seconds"] + before, 1)
     if ranks.first:
         learning_curves(out / "log.jsonl", out / "report" / "learning_curves.png")
         run.info.update(status="finished", result=result)
