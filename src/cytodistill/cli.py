@@ -230,6 +230,9 @@ def evaluate(
     source: Annotated[str | None, typer.Argument(help="Other cells; by default the run's own test split.")] = None,
     split: Annotated[str, typer.Option(help="test, val, train or all.")] = "test",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/report.")] = None,
+    class_map: Annotated[
+        str | None, typer.Option("--map", help="Which classes are abnormal: a map's name or file; the data set's own.")
+    ] = None,
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -237,6 +240,7 @@ def evaluate(
     from cytodistill.evaluation import metrics_table
     from cytodistill.evaluation.folds import evaluate_folds
     from cytodistill.evaluation.run import evaluate as evaluate_run
+    from cytodistill.evaluation.trust import trust_lines
     from cytodistill.terminal import Terminal
     from cytodistill.train.folds import is_folds
 
@@ -249,9 +253,18 @@ def evaluate(
             found = evaluate_folds(run, out=out, device=device.value, watcher=terminal)
         else:
             found = evaluate_run(
-                run, source, split=split, out=out, format=format, device=device.value, watcher=terminal
+                run,
+                source,
+                split=split,
+                out=out,
+                class_map=class_map,
+                format=format,
+                device=device.value,
+                watcher=terminal,
             )
     terminal.out.print(metrics_table(found.metrics))
+    for line in trust_lines(found.metrics):
+        terminal.result(line)
     for file in found.files[:3]:
         terminal.result(str(file))
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cytodistill.data.class_map import ClassMap
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import SPLITS, CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
-from cytodistill.infer.predictor import Predictions, load
+from cytodistill.evaluation.trust import trust_report
+from cytodistill.evaluation.validation import Fitted, fit_on_validation, map_for, read_fitted
+from cytodistill.infer.predictor import Predictions, Predictor, load
 from cytodistill.train.estimator import say_contours
 from cytodistill.train.leaks import refuse_seen
 from cytodistill.train.log import Silent, Watcher
@@ -39,6 +42,7 @@ def evaluate(
     *,
     split: str = "test",
     out: str | Path | None = None,
+    class_map: str | Path | None = None,
     format: str | None = None,
     device: str = "auto",
     watcher: Watcher | None = None,
@@ -49,6 +53,8 @@ def evaluate(
         run: run folder.
         source: cells to evaluate on; by default the run's own manifest. A source without splits counts whole.
         split: "test", "val", "train" or "all".
+        class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
+            default the one of the data set's format.
         out: folder for metrics.json, predictions.csv and the confusion pictures; ``run/report`` by default.
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
@@ -71,6 +77,17 @@ def evaluate(
     )
     chosen = table.with_frame(table.frame.iloc[rows])
     metrics = _metrics(answers, chosen)
+    if (fitted := _fitted(run, predictor, class_map, watcher)) and split != "val":
+        marked = _map(class_map, run)
+        metrics["trust"] = trust_report(
+            fitted,
+            answers.exit_probabilities,
+            answers.probabilities,
+            chosen.labels,
+            chosen.groups,
+            run.classes,
+            marked,
+        )
     named = None if source is None else "a table" if isinstance(source, CellTable) else str(source)
     metrics |= {"split": split, "source": named, "run": run.info["fingerprint"]}
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
@@ -83,6 +100,55 @@ def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:
     return metrics_report(
         answers.exit_probabilities, answers.probabilities, table.labels, table.groups, answers.classes
     )
+
+
+def _map(class_map: str | Path | None, run: Run) -> ClassMap | None:
+    """The map that is asked for, or that of the run's data set where it has one.
+
+    Raises:
+        CytodistillError: the map that is asked for does not know a class of the run, or leaves one out.
+    """
+    if class_map is None:
+        return map_for(run.info["table"]["format"], run.classes)
+    named = ClassMap.load(class_map)
+    left = [name for name in run.classes if named.classes.get(name) is None]
+    if left:
+        raise CytodistillError(
+            f"--map {class_map}: does not say of class {left[0]!r} whether it is abnormal; add it to the map, or "
+            "choose another"
+        )
+    return named
+
+
+def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watcher: Watcher) -> Fitted | None:
+    """What the run's validation cells decided: stored in the run, and made there where it is not yet. None where it has
+    no validation cells, or where its table is gone."""
+    marked = _map(class_map, run)
+    fingerprint = run.info["fingerprint"]
+    stored = read_fitted(run.path, fingerprint)
+    if stored is not None and stored.class_map == (marked.name if marked else None):
+        return stored
+    try:
+        table = run.table()
+    except CytodistillError:
+        return stored
+    rows = table.indices("val")
+    if not len(rows):
+        return None
+    cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
+    answers = predictor.predict_cells(cells, rows=rows)
+    fitted = fit_on_validation(
+        fingerprint,
+        answers.exit_probabilities,
+        answers.probabilities,
+        table.labels[rows],
+        table.groups[rows],
+        run.classes,
+        marked,
+    )
+    if class_map is None:
+        fitted.write(run.path)
+    return fitted
 
 
 def _cells(
