@@ -345,6 +345,6 @@ def _binned(
     edges = share if scheme == "width" else np.quantile(said, share)
     # Inner edges only, so that a probability a rounding above 1 still falls into the last bin.
     of = np.searchsorted(edges[1:-1], said)
-    sums = np.bincount(of, weights=said, minlength=bins)
-    hits = np.bincount(of, weights=true.astype(np.float64), minlength=bins)
+    sums = np.bincount(of, weights=said, minlength=bins).astype(np.float64)
+    hits = np.bincount(of, weights=true, minlength=bins).astype(np.float64)
     return edges, np.bincount(of, minlength=bins).astype(np.int64), sums, hits

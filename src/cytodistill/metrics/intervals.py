@@ -189,8 +189,8 @@ def figure_intervals(
     tallies: Sequence[NDArray[np.int64]], *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> dict[str, Interval]:
     """Intervals of accuracy, balanced accuracy, sensitivity, specificity, precision and F-measure ("f1"), all but the
-    first macro averages, each the mean over seeds. A figure that most resamples leave undefined (specificity, where they hold
-    one class) is left out.
+    first macro averages, each the mean over seeds. A figure that most resamples leave undefined (specificity, where
+    they hold one class) is left out.
 
     The figures are those of `classification_metrics`, resample by resample: a class without cells in a resample stays
     out of its averages, and cells wrongly predicted as it count as errors of their own class. So a resample averages
