@@ -71,21 +71,30 @@ def root(
 
 @data_app.command("inspect")
 def data_inspect(
-    source: Source, format: Format = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    source: Source,
+    near: Annotated[bool, typer.Option("--near", help="Look for near duplicates too: re-encoded or turned.")] = False,
+    format: Format = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Classes, counts, sizes, groups, unreadable and duplicate files."""
+    from cytodistill.data import near_duplicates
+    from cytodistill.data.cache import cached_cells
     from cytodistill.data.inspect import inspect_source, render
     from cytodistill.data.sources import read_source
     from cytodistill.terminal import Terminal
 
     with Terminal() as terminal:
-        inspection = inspect_source(
-            read_source(source, format), lambda done, total: terminal.step("inspect", done, total)
-        )
+        table = read_source(source, format)
+        inspection = inspect_source(table, lambda done, total: terminal.step("inspect", done, total))
+        found = None
+        if near:
+            cells = cached_cells(table, 96, "pad", lambda done, total: terminal.step("decode", done, total))
+            found = near_duplicates.judge_pairs(table, near_duplicates.hash_pairs(cells))
     if as_json:
-        print(json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False))
+        content = inspection.to_dict() | ({"near_duplicates": found.to_dict(table)} if found else {})
+        print(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for part in render(inspection):
+    for part in [*render(inspection), *(near_duplicates.render(found, table) if found else ())]:
         terminal.out.print(part)
 
 
