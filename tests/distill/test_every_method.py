@@ -185,6 +185,7 @@ def recipe_for(name, recipe):
     settings = {**QUICK, "method.name": name, "student.multi_exit": name in MULTI_EXIT}
     # Some weights are for long trainings, and leave little to the labels in a short one.
     short = {"pkt": {"weight": 1.0}, "similarity": {"weight": 1.0}, "rkd": {"weight": 0.1}, "dkd": {"nckd_weight": 1.0}}
+    short["sskd"] = {"ce_weight": 1.0, "ss_weight": 1.0}
     settings |= {f"method.{key}": value for key, value in short.get(name, {}).items()}
     if "snapshot" in method_class(name).needs:
         settings["train.cycles"] = 2

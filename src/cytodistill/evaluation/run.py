@@ -93,7 +93,10 @@ def evaluate(
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
     folder = Path(out) if out is not None else run.path / "report"
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
-    return Evaluation(metrics, predictions, write_evaluation(folder, metrics, predictions, title), answers, chosen)
+    files = write_evaluation(folder, metrics, predictions, title)
+    if fitted and class_map is None:  # the run keeps what its own map made of it, once all the rest is written
+        fitted.write(run.path)
+    return Evaluation(metrics, predictions, files, answers, chosen)
 
 
 def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:
@@ -121,8 +124,8 @@ def _map(class_map: str | Path | None, run: Run) -> ClassMap | None:
 
 
 def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watcher: Watcher) -> Fitted | None:
-    """What the run's validation cells decided: stored in the run, and made there where it is not yet. None where it has
-    no validation cells, or where its table is gone."""
+    """What the run's validation cells decided, as it is stored in the run or anew. None where it has no validation
+    cells, or where its table is gone."""
     marked = _map(class_map, run)
     fingerprint = run.info["fingerprint"]
     stored = read_fitted(run.path, fingerprint)
@@ -137,7 +140,7 @@ def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watche
         return None
     cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
     answers = predictor.predict_cells(cells, rows=rows)
-    fitted = fit_on_validation(
+    return fit_on_validation(
         fingerprint,
         answers.exit_probabilities,
         answers.probabilities,
@@ -146,9 +149,6 @@ def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watche
         run.classes,
         marked,
     )
-    if class_map is None:
-        fitted.write(run.path)
-    return fitted
 
 
 def _cells(
