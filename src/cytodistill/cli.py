@@ -344,6 +344,44 @@ def model(
 
 
 @app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    source: Annotated[str | None, typer.Argument(help="Other cells; by default the run's own test split.")] = None,
+    split: Annotated[str, typer.Option(help="test, val, train or all.")] = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Cells: wrong and doubtful ones first, each class in turn.")] = 24,
+    method: Annotated[str, typer.Option(help="hirescam, gradcam or gradcam++.")] = "hirescam",
+    at: Annotated[str, typer.Option(help="tap (what an exit is given) or branch (its last map).")] = "tap",
+    of: Annotated[str | None, typer.Option(help="Class to explain; by default each exit's own answer.")] = None,
+    contours: Annotated[str | None, typer.Option(help="auto, file, segment or none.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/explain.")] = None,
+    format: Format = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Where each exit looked, cell by cell, and whether such a map means anything."""
+    from cytodistill.explain.run import explain as explain_run
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        found = explain_run(
+            run,
+            source,
+            split=split,
+            limit=limit,
+            method=method,  # type: ignore[arg-type]
+            at=at,  # type: ignore[arg-type]
+            of=of,
+            contours=contours,
+            out=out,
+            format=format,
+            device=device.value,
+            watcher=terminal,
+        )
+    for file in found.files[:2]:
+        terminal.result(str(file))
+    terminal.result(f"{len(found.files) - 2} panels in {found.files[0].parent / 'maps'}")
+
+
+@app.command()
 def reproduce(
     table: Annotated[str, typer.Argument(help="table2, table3, table4, table5 or table6.")],
     source: Annotated[str | None, typer.Argument(help="Folder, zip or manifest CSV of labelled cells.")] = None,

@@ -25,6 +25,8 @@ STAGES = {
     "evaluate": "Evaluating",
     "predict": "Predicting",
     "measure": "Measuring",
+    "explain": "Explaining",
+    "draw": "Drawing",
 }
 
 

@@ -69,6 +69,10 @@ def test_aps_scores_of_equal_and_of_zero_probabilities():
         assert fitted.thresholds[0] == pytest.approx(threshold)
         # A class whose own cells made the threshold is within it, at probability 0 too.
         assert fitted.sets([[0.4, 0.3, 0.3, 0.0]])[0, label]
+    # All classes together are exactly 1 in every row, however the probabilities were rounded.
+    rounded = np.array([[0.4, 0.3, 0.2, 0.1005], [0.4, 0.3, 0.2, 0.0995]])
+    assert fit_conformal(rounded, [3, 3], 0.5, "aps").thresholds == (1.0,) * 4
+    assert fit_conformal(rounded[1:], [3], 0.5, "aps").sets(rounded[:1])[0, 3]
     # The order of the classes does not matter, equal ones or not.
     p, y = cells(2, 60, 4, levels=8)
     turned = [2, 0, 3, 1]
@@ -242,7 +246,9 @@ def test_band_narrows_with_cells_and_is_1_without_a_threshold():
 
 
 def test_a_whole_rank_is_not_rounded_up():
-    for n, coverage in itertools.product(range(1, 200), (0.07, 0.1, 0.55, 0.57, 0.7, 0.9, 0.95, 1 - 0.1)):
+    for n, coverage in itertools.product(
+        [*range(1, 30), 79, 99, 199], (0.07, 0.1, 0.55, 0.57, 0.7, 0.9, 0.95, 1 - 0.1)
+    ):
         hard = np.arange(1, n + 1) / 1000
         fitted = fit_conformal(np.stack([1 - hard, hard], axis=1), np.zeros(n, int), coverage)
         rank = -(-(n + 1) * round(100 * coverage) // 100)

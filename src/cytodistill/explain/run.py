@@ -1,0 +1,428 @@
+"""explain: a run and some cells in, where each exit looked, and whether that means anything, out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+
+from cytodistill.data.images import Box
+from cytodistill.data.sources import read_source
+from cytodistill.data.table import BOX, SPLITS, CellTable
+from cytodistill.errors import CytodistillError
+from cytodistill.explain.agreement import Agreement, exit_agreement, map_correlations
+from cytodistill.explain.attention import ExitAttention, exit_attention
+from cytodistill.explain.cam import CamMethod, ClassMaps, Place, class_maps
+from cytodistill.explain.nucleus import PARTS, Compartments, cell_compartments, mass_shares
+from cytodistill.explain.occlusion import Deletion, deletion, randomisation, redrawn_networks
+from cytodistill.explain.pictures import CellView, cell_figure, contact_sheet
+from cytodistill.files import atomic_write, make_folder, save_figure
+from cytodistill.infer.predictor import Predictions, load
+from cytodistill.train.log import Silent, Watcher
+from cytodistill.train.run_folder import Run
+
+LIMIT = 24
+"""Cells that are explained where their number is not given."""
+BATCH = 32
+"""Cells computed at once."""
+COARSE = 4
+"""Places a side below which a map cannot tell parts of a cell apart."""
+CONTOURS = ("auto", "file", "segment", "none")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``content`` as in explain.json, and the ``files`` written: explain.json, the contact sheet, a panel a cell."""
+
+    content: dict[str, Any]
+    files: list[Path]
+
+
+def explain(
+    run: str | Path | Run,
+    source: str | Path | CellTable | None = None,
+    *,
+    split: str = "test",
+    rows: np.ndarray | None = None,
+    limit: int = LIMIT,
+    out: str | Path | None = None,
+    method: CamMethod = "hirescam",
+    at: Place = "tap",
+    of: str | None = None,
+    contours: str | None = None,
+    format: str | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> Explanation:
+    """Maps of every exit for the cells of a split that are most worth a look, with checks of the maps.
+
+    Args:
+        run: folder of a finished run of a network.
+        source: cells to explain; by default the run's own manifest. Labels may be missing; a source without splits
+            counts whole.
+        split: "test", "val", "train" or "all".
+        rows: positions in the table, in place of a split and a choice.
+        limit: how many cells are chosen: wrong ones first, then doubtful ones, from each class in turn.
+        out: folder for maps/<n>.png, explain.json and contact.png; ``run/explain`` by default, where an earlier
+            explanation is replaced.
+        method: "gradcam", "gradcam++" or "hirescam", and ``at`` "branch" or "tap": see ``class_maps``. The defaults are
+            those that passed the deletion check at the most exits of a ResNet-18 at 64 px; a branch ends in 2×2 places
+            there, which says nothing.
+        of: name of the class to explain; by default each exit's own answer.
+        contours: of nucleus and cytoplasm: "auto" (files, else segmented), "file", "segment" or "none". By default
+            "auto" where scikit-image is installed.
+        format: source format, recognised by itself where None.
+        device: "auto", "cpu" or "cuda".
+        watcher: is told of progress.
+
+    Raises:
+        CytodistillError: the run cannot be used or is no network's, a setting out of range, or the source cannot be
+            read or has no such cells.
+    """
+    watcher = watcher or Silent()
+    run = run if isinstance(run, Run) else Run.open(run)
+    _check(run, split, limit, method, at, of, contours)
+    predictor = load(run, device)
+    network, size = predictor.network, predictor.size
+    table, judged, split = _cells(run, source, split, rows, format)
+    inputs = predictor.inputs.of_table(table, judged, lambda done, total: watcher.step("decode", done, total))
+    answers = predictor.predict_cells(
+        inputs, rows=judged, progress=lambda done, total: watcher.step("evaluate", done, total)
+    )
+    agreement = exit_agreement(answers.exit_probabilities)
+    labels = table.labels[judged]
+    picked = np.arange(len(judged)) if rows is not None else choose(answers.probabilities, labels, limit)
+    redrawn = [other.to(predictor.device) for other in redrawn_networks(run.recipe, len(run.classes))]
+    outlines = _outlines(table, judged[picked], size, run, contours, watcher)
+    folder = make_folder(Path(out) if out is not None else run.path / "explain")
+
+    entries: list[dict[str, Any]] = []
+    views: list[CellView] = []
+    for start in range(0, len(picked), BATCH):
+        chosen = picked[start : start + BATCH]
+        cells = np.array(inputs[judged[chosen]])
+        images = predictor.inputs.tensor(torch.from_numpy(cells).to(predictor.device))
+        wanted = None if of is None else np.full(len(chosen), run.classes.index(of))
+        found = class_maps(network, images, wanted, method=method, at=at)
+        curves = deletion(
+            network,
+            images,
+            found,
+            progress=lambda done, _, start=start: watcher.step("explain", start + done, len(picked)),  # type: ignore[misc]
+        )
+        stays = randomisation(redrawn, images, found, method=method, at=at)
+        attention = exit_attention(network, images)
+        for n, position in enumerate(chosen):
+            number = start + n + 1
+            part = outlines[start + n]
+            heading = _Heading(answers, position, table, judged[position], number)
+            of_cell = _CellMaps(found, curves, stays, attention, n, run.classes)
+            entries.append(heading.entry(agreement, position, run.classes) | of_cell.entry(part))
+            views.append(of_cell.view(cells[n], heading.title, part))
+    _say_coarse(found.grids, watcher)
+    named = None if source is None else "a table" if isinstance(source, CellTable) else str(source)
+    content = {
+        "run": run.info["fingerprint"],
+        "source": named,
+        "split": split,
+        "classes": list(run.classes),
+        "method": method,
+        "at": at,
+        "of": of,
+        "grids": [list(grid) for grid in found.grids],
+        "blanked_shares": curves.shares.tolist(),
+        "agreement": _agreement(agreement, labels),
+        "of_the_chosen_cells": _summary(entries),
+        "cells": entries,
+    }
+    title = f"{run.path.name}, {split if named is None else Path(named).name}: {method}, exits shallow → deep"
+    return Explanation(content, _write(folder, content, views, title, watcher))
+
+
+def choose(probabilities: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
+    """Positions of the cells most worth a look, at most ``limit``: wrong ones first, then right and unlabelled ones,
+    each by rising probability of the true class (of the answer, where there is no label), from each class in turn.
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
+        >>> choose(p, np.array([0, 0, 0, 1, 1]), 3).tolist()
+        [4, 1, 2]
+
+    Args:
+        probabilities: (N, C) of the ensemble.
+        labels: (N,) codes, -1 where not known.
+        limit: how many.
+    """
+    predicted = probabilities.argmax(1)
+    stratum = np.where(labels < 0, predicted, labels)
+    believed = probabilities[np.arange(len(labels)), stratum]
+    order = np.lexsort((believed, predicted == stratum))
+    # A cell's turn is its place among those of its class; a stable sort keeps wrong and doubtful ones first within it.
+    turn = np.empty(len(order), np.int64)
+    for code in np.unique(stratum):
+        own = order[stratum[order] == code]
+        turn[own] = np.arange(len(own))
+    return order[np.argsort(turn[order], kind="stable")][:limit]
+
+
+def _check(run: Run, split: str, limit: int, method: str, at: str, of: str | None, contours: str | None) -> None:
+    for name, value, known in (
+        ("split", split, (*SPLITS, "all")),
+        ("method", method, get_args(CamMethod)),
+        ("at", at, get_args(Place)),
+        ("contours", contours or "auto", CONTOURS),
+    ):
+        if value not in known:
+            raise CytodistillError(f"--{name} {value}: choose {', '.join(known[:-1])} or {known[-1]}")
+    if limit < 1:
+        raise CytodistillError(f"--limit {limit}: give 1 or more cells")
+    if of is not None and of not in run.classes:
+        raise CytodistillError(f"--of {of}: not one of the run's classes; choose of {', '.join(run.classes)}")
+    head = run.recipe.estimator.head
+    if head != "none":
+        raise CytodistillError(
+            f"{run.path}: an estimator (estimator.head={head}) has no maps of classes; explain a run of a network"
+        )
+
+
+def _cells(
+    run: Run, source: str | Path | CellTable | None, split: str, rows: np.ndarray | None, format: str | None
+) -> tuple[CellTable, np.ndarray, str]:
+    """Table in the run's class order, the rows to explain or choose from, and what they are called."""
+    if source is None:
+        table = run.table()
+    else:
+        if isinstance(source, CellTable):
+            table = source
+        else:
+            table = read_source(source, format, window=run.recipe.data.window, require_labels=False)
+        unknown = sorted(set(table.frame["label"]) - set(run.classes) - {""})
+        if unknown:
+            raise CytodistillError(
+                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)}); "
+                "rename it, or leave its cells out"
+            )
+        table = CellTable(table.frame, run.classes, table.format)
+        if not (table.frame["split"] != "").any():
+            split = "all"
+    if rows is not None:
+        rows = np.asarray(rows, np.int64)
+        if not rows.size or rows.ndim != 1 or rows.min() < 0 or rows.max() >= len(table):
+            raise CytodistillError(f"rows: give positions from 0 to {len(table) - 1}, one at least")
+        return table, rows, "rows"
+    found = table.indices(split)
+    if not len(found):
+        raise CytodistillError(f"{source or run.path}: no cells in split {split!r}; choose another with --split")
+    return table, found, split
+
+
+def _outlines(
+    table: CellTable, rows: np.ndarray, size: int, run: Run, contours: str | None, watcher: Watcher
+) -> list[Compartments | None]:
+    """Nucleus and cytoplasm of each cell; None where they are not asked for or not to be had, which is said."""
+    if contours is None and importlib.util.find_spec("skimage") is None:
+        watcher.say(
+            "nucleus and cytoplasm left out: scikit-image is not installed (pip install 'cytodistill[estimators]')"
+        )
+        contours = "none"
+    if contours == "none":
+        return [None] * len(rows)
+    resize = run.recipe.data.resize
+    found: list[Compartments | None] = []
+    cells = table.frame.iloc[rows][["root", "path", *BOX]].itertuples(index=False, name=None)
+    for root, path, *box in cells:
+        found.append(cell_compartments(root, path, cast(Box, tuple(box)), size, resize, contours or "auto"))
+        watcher.step("measure", len(found), len(rows))
+    origins = [part.origin for part in found if part is not None]
+    line = f"contours: {origins.count('file')} cells from files, {origins.count('segmented')} segmented"
+    watcher.say(line + (f", {found.count(None)} not to be told from the slide" if None in found else ""))
+    return found
+
+
+def _say_coarse(grids: tuple[tuple[int, int], ...], watcher: Watcher) -> None:
+    """Say which exits' maps are of so few places that they cannot show where the exit looked."""
+    coarse = [exit for exit, grid in enumerate(grids) if min(grid) < COARSE]
+    if coarse:
+        few = ", ".join(f"exit {exit + 1} {grids[exit][0]}×{grids[exit][1]}" for exit in coarse)
+        watcher.say(
+            f"maps of few places ({few}) cannot tell parts of a cell apart; at=tap has finer ones at shallow "
+            "exits, and larger images at every exit"
+        )
+
+
+class _Heading:
+    """What is said of a cell as a whole."""
+
+    def __init__(self, answers: Predictions, position: int, table: CellTable, row: int, number: int) -> None:
+        self.probabilities = answers.probabilities[position]
+        self.row = int(row)
+        self.cell = table.frame.iloc[row]
+        self.number = number
+        self.predicted = answers.classes[int(self.probabilities.argmax())]
+        self.label = str(self.cell["label"])
+
+    @property
+    def title(self) -> str:
+        sure = f"{self.predicted} {self.probabilities.max():.2f}"
+        if not self.label:
+            return f"{self.number}: {sure}"
+        return f"{self.number}: {sure}" + (" (right)" if self.predicted == self.label else f", truly {self.label}")
+
+    def entry(self, agreement: Agreement, position: int, classes: tuple[str, ...]) -> dict[str, Any]:
+        box = {} if np.isnan(self.cell["x"]) else {"box": [float(self.cell[side]) for side in BOX]}
+        return {
+            "picture": f"maps/{self.number:03d}.png",
+            "row": self.row,
+            "path": str(self.cell["path"]),
+            **box,
+            "group": str(self.cell["group"]),
+            "label": self.label or None,
+            "predicted": self.predicted,
+            "confidence": float(self.probabilities.max()),
+            "correct": self.predicted == self.label if self.label else None,
+            "exits_predict": [classes[code] for code in agreement.predicted[position]],
+            "settled_at_exit": int(agreement.settled[position]) + 1,
+            "agreeing_with_deepest": float(agreement.agreeing[position]),
+        }
+
+
+@dataclass(frozen=True)
+class _CellMaps:
+    """The maps of cell ``n`` of a batch and all that was found out about them."""
+
+    found: ClassMaps
+    curves: Deletion
+    stays: np.ndarray
+    attention: list[ExitAttention]
+    n: int
+    classes: tuple[str, ...]
+
+    def entry(self, part: Compartments | None) -> dict[str, Any]:
+        n, found, curves = self.n, self.found, self.curves
+        shares = None if part is None else mass_shares(found.maps[n], part.masks)
+        exits = []
+        for exit, code in enumerate(found.classes[n]):
+            probabilities = found.probabilities[n, exit]
+            spread = self.attention[exit].spread
+            gate = self.attention[exit].gate
+            exits.append(
+                {
+                    "predicted": self.classes[int(probabilities.argmax())],
+                    "confidence": float(probabilities.max()),
+                    "explained": self.classes[code],
+                    "probability": float(probabilities[code]),
+                    "empty_map": not found.maps[n, exit].any(),
+                    "deletion": float(curves.figure[n, exit]),
+                    "deletion_over_random": float(curves.over_random[n, exit]),
+                    "curves": {name: _rounded(getattr(curves, name)[n, exit]) for name in ("most", "least", "random")},
+                    "correlation_with_redrawn_weights": _number(self.stays[n, exit]),
+                    "mass": None if shares is None else dict(zip(PARTS, map(_number, shares[exit]), strict=True)),
+                    "context_spread": None if spread is None else float(spread[n]),
+                    "gate_mean": None if gate is None else float(gate[n].mean()),
+                }
+            )
+        correlations = map_correlations(found.maps[n : n + 1])[0]
+        area = None if part is None else dict(zip(PARTS, part.masks.mean((1, 2)).tolist(), strict=True))
+        return {
+            "exits": exits,
+            "area": area,
+            "contours": None if part is None else part.origin,
+            "map_correlations": [[_number(value) for value in row] for row in correlations],
+        }
+
+    def view(self, cell: np.ndarray, title: str, part: Compartments | None) -> CellView:
+        n, found = self.n, self.found
+        headings = []
+        for exit, code in enumerate(found.classes[n]):
+            headings.append(f"exit {exit + 1}: {self.classes[code]} {found.probabilities[n, exit, code]:.2f}")
+        attention = [
+            ExitAttention(*(None if value is None else value[n : n + 1] for value in (a.context, a.spread, a.gate)))
+            for a in self.attention
+        ]
+        curves = {name: getattr(self.curves, name)[n] for name in ("most", "least", "random")}
+        return CellView(
+            cell, title, found.maps[n], headings, attention, self.curves.shares, curves, self.curves.figure[n], part
+        )
+
+
+def _agreement(agreement: Agreement, labels: np.ndarray) -> dict[str, Any]:
+    """Over all cells of the split: how many settle at each exit, how often they are right, and each exit's agreement
+    with the deepest."""
+    exits = agreement.predicted.shape[1]
+    known = labels >= 0
+    right = agreement.predicted[:, -1] == labels
+    settled = []
+    for exit in range(exits):
+        here = agreement.settled == exit
+        judged = here & known
+        settled.append(
+            {
+                "exit": exit + 1,
+                "cells": int(here.sum()),
+                "deepest_exit_accuracy": float(right[judged].mean()) if judged.any() else None,
+            }
+        )
+    same = agreement.predicted == agreement.predicted[:, -1:]
+    return {"cells": len(labels), "settled_at_exit": settled, "agrees_with_deepest": same.mean(0).tolist()}
+
+
+def _summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the cells shown, exit by exit. These are the wrong and doubtful ones, not a sample of the split."""
+    exits: list[dict[str, Any]] = []
+    for exit in range(len(entries[0]["exits"])):
+        own = [entry["exits"][exit] for entry in entries]
+        measured = [(entry["area"], e["mass"]) for entry, e in zip(entries, own, strict=True) if entry["area"]]
+        exits.append(
+            {
+                "deletion": _mean([e["deletion"] for e in own]),
+                "deletion_above_zero": float(np.mean([e["deletion"] > 0 for e in own])),
+                "deletion_over_random": _mean([e["deletion_over_random"] for e in own]),
+                "correlation_with_redrawn_weights": _mean([e["correlation_with_redrawn_weights"] for e in own]),
+                "empty_maps": sum(e["empty_map"] for e in own),
+                "context_spread": _mean([e["context_spread"] for e in own]),
+                "mass": {name: _mean([mass[name] for _, mass in measured]) for name in PARTS} if measured else None,
+            }
+        )
+    areas = [entry["area"] for entry in entries if entry["area"]]
+    pairs = np.array([entry["map_correlations"] for entry in entries], float)
+    return {
+        "cells": len(entries),
+        "exits": exits,
+        "area": {name: _mean([area[name] for area in areas]) for name in PARTS} if areas else None,
+        "map_correlations": [[_mean(list(cells)) for cells in row] for row in np.moveaxis(pairs, 0, -1)],
+    }
+
+
+def _write(folder: Path, content: dict[str, Any], views: list[CellView], title: str, watcher: Watcher) -> list[Path]:
+    files = []
+    for number, (entry, view) in enumerate(zip(content["cells"], views, strict=True), start=1):
+        files.append(save_figure(cell_figure(view), folder / entry["picture"]))
+        watcher.step("draw", number, len(views))
+    for old in (folder / "maps").glob("*.png"):  # of an earlier explanation of more cells
+        if old not in files and re.fullmatch(r"\d{3,}", old.stem):
+            old.unlink()
+    sheet = save_figure(contact_sheet(views, title), folder / "contact.png")
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    atomic_write(folder / "explain.json", f"{text}\n".encode())
+    return [folder / "explain.json", sheet, *files]
+
+
+def _number(value: float) -> float | None:
+    """A figure as JSON knows it: one that is not defined is null."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Mean of those that are defined."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 5) for value in values]
