@@ -1,0 +1,92 @@
+"""evaluate and explain: how good a run is, and where it looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytodistill.commands.options import Device, DeviceOption, Format, OwnOrOtherCells, RunFolder, Split
+from cytodistill.errors import CytodistillError
+
+
+def evaluate(
+    run: RunFolder,
+    source: OwnOrOtherCells = None,
+    split: Split = "test",
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/report.")] = None,
+    class_map: Annotated[
+        str | None, typer.Option("--map", help="Which classes are abnormal: a map's name or file; the data set's own.")
+    ] = None,
+    format: Format = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Figures of each exit and the ensemble; writes metrics.json, predictions.csv and pictures."""
+    from cytodistill.evaluation import metrics_table
+    from cytodistill.evaluation.folds import evaluate_folds
+    from cytodistill.evaluation.run import evaluate as evaluate_run
+    from cytodistill.evaluation.trust import trust_lines
+    from cytodistill.terminal import Terminal
+    from cytodistill.train.folds import is_folds
+
+    with Terminal() as terminal:
+        if is_folds(run):
+            if source is not None or split != "test":
+                raise CytodistillError(
+                    f"{run}: a cross-validation is evaluated on its own test cells; leave out the rest"
+                )
+            found = evaluate_folds(run, out=out, device=device.value, watcher=terminal)
+        else:
+            found = evaluate_run(
+                run,
+                source,
+                split=split,
+                out=out,
+                class_map=class_map,
+                format=format,
+                device=device.value,
+                watcher=terminal,
+            )
+    terminal.out.print(metrics_table(found.metrics))
+    for line in trust_lines(found.metrics):
+        terminal.result(line)
+    for file in found.files[:3]:
+        terminal.result(str(file))
+
+
+def explain(
+    run: RunFolder,
+    source: OwnOrOtherCells = None,
+    split: Split = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Cells: wrong and doubtful ones first, each class in turn.")] = 24,
+    method: Annotated[str, typer.Option(help="hirescam, gradcam or gradcam++.")] = "hirescam",
+    at: Annotated[str, typer.Option(help="tap (what an exit is given) or branch (its last map).")] = "tap",
+    of: Annotated[str | None, typer.Option(help="Class to explain; by default each exit's own answer.")] = None,
+    contours: Annotated[str | None, typer.Option(help="auto, file, segment or none.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/explain.")] = None,
+    format: Format = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Where each exit looked, cell by cell, and whether such a map means anything."""
+    from cytodistill.explain.run import explain as explain_run
+    from cytodistill.terminal import Terminal
+
+    with Terminal() as terminal:
+        found = explain_run(
+            run,
+            source,
+            split=split,
+            limit=limit,
+            method=method,  # type: ignore[arg-type]
+            at=at,  # type: ignore[arg-type]
+            of=of,
+            contours=contours,
+            out=out,
+            format=format,
+            device=device.value,
+            watcher=terminal,
+        )
+    for file in found.files[:2]:
+        terminal.result(str(file))
+    terminal.result(f"{len(found.files) - 2} panels in {found.files[0].parent / 'maps'}")
