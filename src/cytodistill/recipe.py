@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cytodistill.errors import CytodistillError, reason
+from cytodistill.errors import CytodistillError
+from cytodistill.files import named_or_file, package_names, place_in_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -249,29 +249,14 @@ class Recipe(Section):
         Raises:
             CytodistillError: no such recipe, not YAML, or a setting that is unknown or out of range.
         """
-        path = Path(recipe)
-        if path.suffix in (".yaml", ".yml"):
-            if not path.is_file():
-                raise CytodistillError(f"recipe {path}: no such file; check the path")
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise CytodistillError(
-                    f"recipe {path}: not a text file in UTF-8 ({reason(error)}); save it so"
-                ) from None
-        elif recipe in recipe_names():
-            text = (resources.files("cytodistill") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
-        else:
-            raise CytodistillError(
-                f"recipe {str(recipe)!r}: no such recipe; there are {', '.join(recipe_names())}, or give a .yaml file"
-            )
+        text, called = named_or_file(recipe, "recipe", "recipes")
         try:
             settings = yaml.load(text, _Yaml)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that the calendar does not have
-            raise CytodistillError(f"recipe {recipe}: not YAML ({_where(error)}); mend it there") from None
+            raise CytodistillError(f"{called}: not YAML ({place_in_yaml(error)}); mend it there") from None
         if not isinstance(settings, dict):
-            raise CytodistillError(f"recipe {recipe}: expected sections such as `train:`, found {settings!r:.40}")
-        return cls.check(settings, f"recipe {recipe}")
+            raise CytodistillError(f"{called}: expected sections such as `train:`, found {settings!r:.40}")
+        return cls.check(settings, called)
 
     @classmethod
     def check(cls, settings: dict[str, Any], origin: str = "recipe") -> Recipe:
@@ -313,8 +298,7 @@ class Recipe(Section):
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("cytodistill") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return package_names("recipes")
 
 
 class _Yaml(yaml.SafeLoader):
@@ -332,11 +316,6 @@ _Yaml.add_implicit_resolver(
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
     list("-+.0123456789"),
 )
-
-
-def _where(error: Exception) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else reason(error)
 
 
 def _split_assignment(assignment: str) -> tuple[str, Any]:

@@ -185,7 +185,7 @@ def test_a_bad_map_is_one_line_naming_file_and_entry(tmp_path: Path, old: str, n
 
 
 def test_maps_that_are_not_there(tmp_path: Path):
-    with pytest.raises(CytodistillError, match="'herlev': no such map; there are .*herlev-binary"):
+    with pytest.raises(CytodistillError, match="'herlev': no such class map; there are .*herlev-binary"):
         ClassMap.load("herlev")
     with pytest.raises(CytodistillError, match="no such file"):
         ClassMap.load(tmp_path / "none.yaml")

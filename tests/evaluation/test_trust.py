@@ -11,7 +11,8 @@ from cytodistill.data.class_map import ClassMap
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.run import evaluate
 from cytodistill.evaluation.trust import trust_lines, trust_report
-from cytodistill.evaluation.validation import FILE, fit_on_validation, map_for, read_fitted
+from cytodistill.evaluation.validation import fit_on_validation, map_for
+from cytodistill.infer.fitted import FILE, read_fitted
 
 CLASSES = (
     "normal_superficiel",

@@ -15,7 +15,6 @@ A map is a YAML file (``maps/*.yaml`` by name, or a path):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -26,7 +25,8 @@ from pydantic import Field, ValidationError, model_validator
 from yaml.constructor import ConstructorError
 
 from cytodistill.data.table import CellTable
-from cytodistill.errors import CytodistillError, reason
+from cytodistill.errors import CytodistillError
+from cytodistill.files import named_or_file, package_names, place_in_yaml
 from cytodistill.recipe import Positive, Section
 
 Text = Annotated[str, Field(min_length=1)]
@@ -96,32 +96,17 @@ class ClassMap(Section):
             CytodistillError: no such map, not YAML, an entry that is unknown, missing, given twice or contradicts
                 another.
         """
-        path = Path(class_map)
-        if path.suffix in (".yaml", ".yml"):
-            if not path.is_file():
-                raise CytodistillError(f"class map {path}: no such file; check the path")
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise CytodistillError(
-                    f"class map {path}: not a text file in UTF-8 ({reason(error)}); save it so"
-                ) from None
-        elif class_map in map_names():
-            text = (resources.files("cytodistill") / "maps" / f"{class_map}.yaml").read_text(encoding="utf-8")
-        else:
-            raise CytodistillError(
-                f"class map {str(class_map)!r}: no such map; there are {', '.join(map_names())}, or give a .yaml file"
-            )
+        text, called = named_or_file(class_map, "class map", "maps")
         try:
             entries = yaml.load(text, _Names)
         except yaml.YAMLError as error:
-            raise CytodistillError(f"class map {class_map}: not YAML ({_where(error)}); mend it there") from None
+            raise CytodistillError(f"{called}: not YAML ({place_in_yaml(error)}); mend it there") from None
         if not isinstance(entries, dict):
-            raise CytodistillError(f"class map {class_map}: expected entries such as `classes:`, found {entries!r:.40}")
+            raise CytodistillError(f"{called}: expected entries such as `classes:`, found {entries!r:.40}")
         try:
             return cls.model_validate(entries)
         except ValidationError as error:
-            raise CytodistillError(f"class map {class_map}: {_first_problem(error)}") from None
+            raise CytodistillError(f"{called}: {_first_problem(error)}") from None
 
     @property
     def label(self) -> str:
@@ -226,8 +211,7 @@ class ClassMap(Section):
 
 def map_names() -> list[str]:
     """Names of the maps that come with the package."""
-    folder = resources.files("cytodistill") / "maps"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return package_names("maps")
 
 
 class _Names(yaml.SafeLoader):
@@ -251,11 +235,6 @@ _Names.yaml_implicit_resolvers = {
 
 def _repeated(names: Sequence[Any]) -> Any:
     return next(name for position, name in enumerate(names) if name in names[:position])
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else reason(error)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, pooled_alike
+from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, per_stage, pooled_alike
 from cytodistill.distill.method import Batch, CrossEntropy, Pretraining, Weight, register, sum_of
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
@@ -52,10 +52,7 @@ class ActivationBoundaries(FeatureMethod):
         teacher: OutputShapes | None = None,
     ) -> None:
         super().__init__(settings, cross_entropy, student, teacher)
-        assert teacher is not None
-        self.connectors = nn.ModuleList(
-            Connector(ours[0], theirs[0]) for ours, theirs in matched(student.maps, teacher.maps)
-        )
+        self.connectors = per_stage(student, teacher, Connector)
 
     def pretraining(self) -> Pretraining:
         return Pretraining(self.settings.pretrain_epochs, {"schedule": "constant"})
@@ -77,7 +74,7 @@ class ActivationBoundaries(FeatureMethod):
             )
         return {"loss": boundaries, "boundaries": boundaries}
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         return {}  # what the teacher's features had to say was said before
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, pooled_alike
-from cytodistill.distill.method import Weight, register, sum_of
+from cytodistill.distill.method import Batch, Weight, register, sum_of
 from cytodistill.distill.unit_vectors import unit_vectors
 from cytodistill.models.outputs import ExitOutputs
 
@@ -26,7 +26,7 @@ class AttentionTransfer(FeatureMethod):
 
     Settings = AttentionTransferSettings
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         stages = (pooled_alike(*pair) for pair in matched(student.maps, teacher.maps))
         return {
             "attention": sum_of((attention(ours) - attention(theirs)).square().mean() for ours, theirs in stages),

@@ -13,9 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytodistill.distill.divergence import soft_kl
-from cytodistill.distill.feature_method import FeatureSettings
-from cytodistill.distill.method import Batch, CrossEntropy, Method, Temperature, Weight, register, sum_of
+from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings
+from cytodistill.distill.method import Batch, CrossEntropy, Temperature, Weight, register
 from cytodistill.distill.unit_vectors import unit_vectors
 from cytodistill.errors import CytodistillError
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
@@ -35,7 +34,7 @@ class CRDSettings(FeatureSettings):
 
 
 @register("crd")
-class CRD(Method):
+class CRD(FeatureMethod):
     """Loss = γ·CE + α·KD + β · (student's contrast + teacher's contrast), on the pooled features F.
 
     e = g(F) is a linear layer followed by scaling to length one, one for the student and one for the teacher, both
@@ -98,19 +97,10 @@ class CRD(Method):
         self.student_bank = Bank(len(rows), self.settings.width).to(device)
         self.teacher_bank = Bank(len(rows), self.settings.width).to(device)
 
-    def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
-        s: CRDSettings = self.settings
-        assert batch.teacher is not None
-        teacher = batch.teacher.detach()
-        parts = {"ce": s.ce_weight * self.cross_entropy(outputs.logits[-1], batch.labels)}
-        if s.kd_weight:
-            parts["kd"] = s.kd_weight * soft_kl(outputs.logits[-1], teacher.logits[-1], s.temperature)
-        with torch.autocast(outputs.logits[-1].device.type, enabled=False):
-            student_contrast, teacher_contrast = self.contrasts(
-                outputs.features[-1], teacher.features[-1], self.positions[batch.index]
-            )
-        parts |= {"student_contrast": s.weight * student_contrast, "teacher_contrast": s.weight * teacher_contrast}
-        return {"loss": sum_of(parts.values()), **parts}
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
+        cells = self.positions[batch.index]
+        student_contrast, teacher_contrast = self.contrasts(student.features[-1], teacher.features[-1], cells)
+        return {"student_contrast": student_contrast, "teacher_contrast": teacher_contrast}
 
     def contrasts(self, student: Tensor, teacher: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Contrast of the student's (B, D_s) and of the teacher's (B, D_t) features of the cells at (B,) positions;

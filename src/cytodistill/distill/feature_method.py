@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cytodistill.distill.divergence import soft_kl
@@ -51,8 +51,9 @@ class FeatureMethod(Method):
             whose = "student" if not student.maps else "teacher"
             raise CytodistillError(f"method.name: it compares stage maps, and the {whose} shows none")
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
-        """Named parts of the term before β, each a scalar; tensors may come in half precision."""
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Named parts of the term before β, each a scalar; tensors may come in half precision. ``batch`` says which
+        cells they are."""
         raise NotImplementedError
 
     def forward(self, outputs: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ class FeatureMethod(Method):
         if s.kd_weight:
             parts["kd"] = s.kd_weight * soft_kl(outputs.logits[-1], teacher.logits[-1], s.temperature)
         with torch.autocast(outputs.logits[-1].device.type, enabled=False):
-            parts |= {name: s.weight * value for name, value in self.terms(outputs, teacher).items()}
+            parts |= {name: s.weight * value for name, value in self.terms(outputs, teacher, batch).items()}
         return {"loss": sum_of(parts.values()), **parts}
 
 
@@ -71,6 +72,14 @@ def matched(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
     """Stages of both, paired from the deepest upward and ordered shallow → deep; what the longer has more is left."""
     pairs = min(len(student), len(teacher))
     return list(zip(student[-pairs:], teacher[-pairs:], strict=True))
+
+
+def per_stage(
+    student: OutputShapes, teacher: OutputShapes | None, make: Callable[[int, int], nn.Module]
+) -> nn.ModuleList:
+    """What ``make(student's channels, teacher's channels)`` gives for every matched stage, shallow → deep."""
+    assert teacher is not None
+    return nn.ModuleList(make(ours[0], theirs[0]) for ours, theirs in matched(student.maps, teacher.maps))
 
 
 def pooled_alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

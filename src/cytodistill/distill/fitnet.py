@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, pooled_alike
-from cytodistill.distill.method import CrossEntropy, Weight, register
+from cytodistill.distill.method import Batch, CrossEntropy, Weight, register
 from cytodistill.errors import CytodistillError
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
@@ -48,7 +48,7 @@ class FitNet(FeatureMethod):
             )
         self.regressor = Regressor(*shared[settings.hint_stage - 1], settings.relu)
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = matched(student.maps, teacher.maps)[self.settings.hint_stage - 1]
         return {"hint": F.mse_loss(*self.regressor(ours, theirs))}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings
-from cytodistill.distill.method import Weight, register
+from cytodistill.distill.method import Batch, Weight, register
 from cytodistill.distill.unit_vectors import unit_vectors
 from cytodistill.models.outputs import ExitOutputs
 
@@ -27,7 +27,7 @@ class PKT(FeatureMethod):
     Settings = PKTSettings
     needs = frozenset({"teacher"})
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = neighbours(student.features[-1]), neighbours(teacher.features[-1])
         return {"neighbours": (theirs * (theirs / ours).log()).mean()}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings
-from cytodistill.distill.method import Weight, register
+from cytodistill.distill.method import Batch, Weight, register
 from cytodistill.distill.unit_vectors import unit_vectors
 from cytodistill.models.outputs import ExitOutputs
 
@@ -34,7 +34,7 @@ class RKD(FeatureMethod):
     Settings = RKDSettings
     needs = frozenset({"teacher"})
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         s: RKDSettings = self.settings
         distances, cosines = relations(student.features[-1])
         their_distances, their_cosines = relations(teacher.features[-1])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings
-from cytodistill.distill.method import Weight, register
+from cytodistill.distill.method import Batch, Weight, register
 from cytodistill.distill.unit_vectors import unit_vectors
 from cytodistill.models.outputs import ExitOutputs
 
@@ -26,7 +26,7 @@ class Similarity(FeatureMethod):
 
     Settings = SimilaritySettings
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         return {"similarity": (gram(teacher.maps[-1]) - gram(student.maps[-1])).square().mean()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -12,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, pooled_alike
-from cytodistill.distill.method import CrossEntropy, register, sum_of
+from cytodistill.distill.feature_method import FeatureMethod, FeatureSettings, matched, per_stage, pooled_alike
+from cytodistill.distill.method import Batch, CrossEntropy, register, sum_of
 from cytodistill.models.outputs import ExitOutputs, OutputShapes
 
 SMALLEST_VARIANCE = 1e-5
@@ -43,13 +44,9 @@ class VID(FeatureMethod):
         teacher: OutputShapes | None = None,
     ) -> None:
         super().__init__(settings, cross_entropy, student, teacher)
-        assert teacher is not None
-        self.stages = nn.ModuleList(
-            Gaussian(ours[0], theirs[0], settings.initial_variance)
-            for ours, theirs in matched(student.maps, teacher.maps)
-        )
+        self.stages = per_stage(student, teacher, partial(Gaussian, variance=settings.initial_variance))
 
-    def terms(self, student: ExitOutputs, teacher: ExitOutputs) -> dict[str, Tensor]:
+    def terms(self, student: ExitOutputs, teacher: ExitOutputs, batch: Batch) -> dict[str, Tensor]:
         pairs = matched(student.maps, teacher.maps)
         return {
             "information": sum_of(

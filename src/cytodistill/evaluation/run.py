@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from cytodistill.data.class_map import ClassMap
-from cytodistill.data.sources import read_source
-from cytodistill.data.table import SPLITS, CellTable
+from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.evaluation.trust import trust_report
-from cytodistill.evaluation.validation import Fitted, fit_on_validation, map_for, read_fitted
+from cytodistill.evaluation.validation import fit_on_validation, map_for
+from cytodistill.infer.cells import cells_to_judge
+from cytodistill.infer.fitted import Fitted, read_fitted
 from cytodistill.infer.predictor import Predictions, Predictor, load
 from cytodistill.train.estimator import say_contours
-from cytodistill.train.leaks import refuse_seen
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 
@@ -66,10 +66,8 @@ def evaluate(
     """
     watcher = watcher or Silent()
     run = run if isinstance(run, Run) else Run.open(run)
-    if split not in (*SPLITS, "all"):
-        raise CytodistillError(f"--split {split}: choose {', '.join(SPLITS)} or all")
     predictor = load(run, device)
-    table, rows, split = _cells(run, source, split, format)
+    table, rows, split = cells_to_judge(run, source, split, format)
     cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
     say_contours(predictor.inputs, watcher)
     answers = predictor.predict_cells(
@@ -149,37 +147,3 @@ def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watche
         run.classes,
         marked,
     )
-
-
-def _cells(
-    run: Run, source: str | Path | CellTable | None, split: str, format: str | None
-) -> tuple[CellTable, np.ndarray, str]:
-    """Table in the run's class order, the rows to evaluate, and the split that they are."""
-    if source is None:
-        table = run.table()
-    else:
-        table = source if isinstance(source, CellTable) else read_source(source, format, window=run.recipe.data.window)
-        unknown = sorted(set(table.frame["label"]) - set(run.classes) - {""})
-        if unknown:
-            raise CytodistillError(
-                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)}); "
-                "rename it, or leave its cells out"
-            )
-        table = CellTable(table.frame, run.classes, table.format)
-        if not (table.frame["split"] != "").any():
-            split = "all"
-    rows = table.indices(split)
-    if not len(rows):
-        raise CytodistillError(f"{source or run.path}: no cells in split {split!r}; choose another with --split")
-    unlabelled = int((table.labels[rows] < 0).sum())
-    if unlabelled:
-        raise CytodistillError(f"{source}: {unlabelled} cells have no label; use `cytodistill predict` for them")
-    if source is not None and split != "train":
-        refuse_seen(
-            run,
-            table,
-            rows,
-            f"{source}: {{seen}} of its {{all}} cells trained this run, so they cannot test it; leave SOURCE out for "
-            "the run's own test split, or give only cells that it has not seen",
-        )
-    return table, rows, split

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cytodistill.data.class_map import ClassMap
-from cytodistill.evaluation.validation import Fitted, abnormality
-from cytodistill.metrics.calibration import Calibrator, brier, classwise_ece, clipped_log, ece, nll, reliability
+from cytodistill.infer.fitted import Fitted, abnormality, voices
+from cytodistill.metrics.calibration import Calibrator, brier, classwise_ece, ece, nll, reliability
 from cytodistill.metrics.conformal import coverage_report, theoretical_band
 from cytodistill.metrics.screening import (
     aggregate,
@@ -46,10 +46,9 @@ def trust_report(
         classes: the C names.
         class_map: says which classes are abnormal; without one there is no screening view.
     """
-    voices = [clipped_log(exit_probabilities[:, exit]) for exit in range(exit_probabilities.shape[1])]
-    voices.append(clipped_log(ensemble))
-    names = [*(f"exit {number}" for number in range(1, len(voices))), "ensemble"]
-    calibrated = fitted.temperature[-1].calibrated(voices[-1])
+    spoken = voices(exit_probabilities, ensemble)
+    names = [*(f"exit {number}" for number in range(1, len(spoken))), "ensemble"]
+    calibrated = fitted.temperature[-1].calibrated(spoken[-1])
     return {
         "fitted_on": {"split": "val", "cells": fitted.cells, "groups": fitted.groups},
         "calibration": {
@@ -58,7 +57,7 @@ def trust_report(
                 "temperature": _calibration(fitted.temperature[place], voice, labels),
                 "vector": _calibration(fitted.vector[place], voice, labels),
             }
-            for place, (name, voice) in enumerate(zip(names, voices, strict=True))
+            for place, (name, voice) in enumerate(zip(names, spoken, strict=True))
         },
         "reliability": {
             "raw": reliability(ensemble, labels),

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from cytodistill.data.images import Box
-from cytodistill.data.sources import read_source
-from cytodistill.data.table import BOX, SPLITS, CellTable
+from cytodistill.data.table import BOX, CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.explain.agreement import Agreement, exit_agreement, map_correlations
 from cytodistill.explain.attention import ExitAttention, exit_attention
@@ -23,6 +22,7 @@ from cytodistill.explain.nucleus import PARTS, Compartments, cell_compartments, 
 from cytodistill.explain.occlusion import Deletion, deletion, randomisation, redrawn_networks
 from cytodistill.explain.pictures import CellView, cell_figure, contact_sheet
 from cytodistill.files import atomic_write, make_folder, save_figure
+from cytodistill.infer.cells import cells_of
 from cytodistill.infer.predictor import Predictions, load
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
@@ -87,10 +87,10 @@ def explain(
     """
     watcher = watcher or Silent()
     run = run if isinstance(run, Run) else Run.open(run)
-    _check(run, split, limit, method, at, of, contours)
+    _check(run, limit, method, at, of, contours)
     predictor = load(run, device)
     network, size = predictor.network, predictor.size
-    table, judged, split = _cells(run, source, split, rows, format)
+    table, judged, split = _chosen(run, source, split, rows, format)
     inputs = predictor.inputs.of_table(table, judged, lambda done, total: watcher.step("decode", done, total))
     answers = predictor.predict_cells(
         inputs, rows=judged, progress=lambda done, total: watcher.step("evaluate", done, total)
@@ -171,9 +171,8 @@ def choose(probabilities: np.ndarray, labels: np.ndarray, limit: int) -> np.ndar
     return order[np.argsort(turn[order], kind="stable")][:limit]
 
 
-def _check(run: Run, split: str, limit: int, method: str, at: str, of: str | None, contours: str | None) -> None:
+def _check(run: Run, limit: int, method: str, at: str, of: str | None, contours: str | None) -> None:
     for name, value, known in (
-        ("split", split, (*SPLITS, "all")),
         ("method", method, get_args(CamMethod)),
         ("at", at, get_args(Place)),
         ("contours", contours or "auto", CONTOURS),
@@ -191,35 +190,17 @@ def _check(run: Run, split: str, limit: int, method: str, at: str, of: str | Non
         )
 
 
-def _cells(
+def _chosen(
     run: Run, source: str | Path | CellTable | None, split: str, rows: np.ndarray | None, format: str | None
 ) -> tuple[CellTable, np.ndarray, str]:
     """Table in the run's class order, the rows to explain or choose from, and what they are called."""
-    if source is None:
-        table = run.table()
-    else:
-        if isinstance(source, CellTable):
-            table = source
-        else:
-            table = read_source(source, format, window=run.recipe.data.window, require_labels=False)
-        unknown = sorted(set(table.frame["label"]) - set(run.classes) - {""})
-        if unknown:
-            raise CytodistillError(
-                f"{source}: class {unknown[0]!r} is not one of the run's classes ({', '.join(run.classes)}); "
-                "rename it, or leave its cells out"
-            )
-        table = CellTable(table.frame, run.classes, table.format)
-        if not (table.frame["split"] != "").any():
-            split = "all"
-    if rows is not None:
-        rows = np.asarray(rows, np.int64)
-        if not rows.size or rows.ndim != 1 or rows.min() < 0 or rows.max() >= len(table):
-            raise CytodistillError(f"rows: give positions from 0 to {len(table) - 1}, one at least")
-        return table, rows, "rows"
-    found = table.indices(split)
-    if not len(found):
-        raise CytodistillError(f"{source or run.path}: no cells in split {split!r}; choose another with --split")
-    return table, found, split
+    table, found, split = cells_of(run, source, split if rows is None else "all", format, require_labels=False)
+    if rows is None:
+        return table, found, split
+    rows = np.asarray(rows, np.int64)
+    if not rows.size or rows.ndim != 1 or rows.min() < 0 or rows.max() >= len(table):
+        raise CytodistillError(f"rows: give positions from 0 to {len(table) - 1}, one at least")
+    return table, rows, "rows"
 
 
 def _outlines(

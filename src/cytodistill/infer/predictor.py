@@ -13,6 +13,7 @@ from PIL import Image
 from cytodistill.data.images import Box, rgb_array
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import inputs_of
+from cytodistill.infer.engine import Engine, TorchEngine
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ensemble
 from cytodistill.recipe import Recipe
@@ -42,20 +43,16 @@ class Predictions:
 
 
 class Predictor:
-    """A trained network with its preprocessing, in eval mode, in float32.
+    """A trained network with its preprocessing.
 
     Args:
-        network: the network, its exits shallow → deep.
+        engine: computes the network's exits, shallow → deep.
         classes: the C class names, in the order of its logits.
         recipe: of its training; the ``data`` section says how cells are preprocessed.
-        device: to compute on.
     """
 
-    def __init__(
-        self, network: Network, classes: Sequence[str], recipe: Recipe, device: torch.device | None = None
-    ) -> None:
-        self.device = device or torch.device("cpu")
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, engine: Engine, classes: Sequence[str], recipe: Recipe) -> None:
+        self.engine = engine
         self.classes = tuple(classes)
         self.recipe = recipe
         self.size = recipe.data.image_size
@@ -64,7 +61,26 @@ class Predictor:
     @property
     def exits(self) -> int:
         """Number of exits E."""
-        return self.network.exits
+        return sum(self.engine.exits_of)
+
+    @property
+    def network(self) -> Network:
+        """The network itself, for what needs more of it than answers.
+
+        Raises:
+            CytodistillError: the predictor is of an exported artifact, which holds graphs.
+        """
+        return self._torch().network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; raises as ``network``."""
+        return self._torch().device
+
+    def _torch(self) -> TorchEngine:
+        if not isinstance(self.engine, TorchEngine):
+            raise CytodistillError("an exported artifact answers, and its network cannot be looked into; give the run")
+        return self.engine
 
     def predict(
         self, images: Picture | Iterable[Picture], *, batch_size: int = 64, logits: bool = False
@@ -104,7 +120,6 @@ class Predictor:
             )
         return self.inputs.of_image(array)
 
-    @torch.inference_mode()
     def predict_cells(
         self,
         cells: np.ndarray,
@@ -118,11 +133,10 @@ class Predictor:
         rows = np.arange(len(cells)) if rows is None else rows
         probabilities, raw = [], []
         for start in range(0, len(rows), batch_size):
-            batch = torch.from_numpy(np.array(cells[rows[start : start + batch_size]])).to(self.device)
-            outputs = self.network(self.inputs.tensor(batch))
-            probabilities.append(outputs.probabilities().cpu())
+            answers = torch.from_numpy(self.engine.whole(np.array(cells[rows[start : start + batch_size]])))
+            probabilities.append(answers.softmax(-1))
             if logits:
-                raw.append(torch.stack(outputs.logits, dim=1).float().cpu())
+                raw.append(answers)
             if progress:
                 progress(min(start + batch_size, len(rows)), len(rows))
         shape = (0, self.exits, len(self.classes))
@@ -139,4 +153,4 @@ def load(run: str | Path | Run, device: str = "auto") -> Predictor:
     """
     run = run if isinstance(run, Run) else Run.open(run)
     where = torch.device("cuda" if wants_gpu(device) else "cpu")
-    return Predictor(run.network(), run.classes, run.recipe, where)
+    return Predictor(TorchEngine(run.network(), inputs_of(run.recipe), where), run.classes, run.recipe)

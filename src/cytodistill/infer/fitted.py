@@ -1,0 +1,103 @@
+"""What the validation cells of a run decided, as it is stored beside the run and used on every later cell."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cytodistill.data.class_map import ClassMap
+from cytodistill.errors import CytodistillError
+from cytodistill.files import atomic_write
+from cytodistill.metrics.calibration import Calibrator, clipped_log
+from cytodistill.metrics.conformal import ConformalSets
+from cytodistill.metrics.screening import OperatingPoint, abnormal_score
+
+FILE = "calibration.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that was fitted on the validation cells of one run.
+
+    ``temperature`` and ``vector`` hold a calibrator for each exit, shallow → deep, and last the ensemble's, which is
+    applied to the logarithm of the exits' mean probabilities (eq. 7). ``conformal`` holds sets of the ensemble's
+    temperature-scaled probabilities by name. ``points`` are thresholds of the abnormal classes' calibrated probability
+    by ``class_map``.
+    """
+
+    run: str
+    cells: int
+    groups: int
+    temperature: tuple[Calibrator, ...]
+    vector: tuple[Calibrator, ...]
+    conformal: dict[str, ConformalSets]
+    class_map: str | None
+    points: tuple[OperatingPoint, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write FILE into the run folder."""
+        content = {
+            "format": FORMAT,
+            "run": self.run,
+            "fitted_on": {"split": "val", "cells": self.cells, "groups": self.groups},
+            "temperature": [calibrator.to_dict() for calibrator in self.temperature],
+            "vector": [calibrator.to_dict() for calibrator in self.vector],
+            "conformal": {name: sets.to_dict() for name, sets in self.conformal.items()},
+            "class_map": self.class_map,
+            "operating_points": [asdict(point) for point in self.points],
+        }
+        atomic_write(folder / FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_fitted(folder: Path, run: str) -> Fitted | None:
+    """What ``folder`` holds for the run of that fingerprint; None where there is nothing, or it is another run's.
+
+    Raises:
+        CytodistillError: the file is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT or content["run"] != run:
+            return None
+        return Fitted(
+            run,
+            content["fitted_on"]["cells"],
+            content["fitted_on"]["groups"],
+            tuple(Calibrator.from_dict(values) for values in content["temperature"]),
+            tuple(Calibrator.from_dict(values) for values in content["vector"]),
+            {name: ConformalSets.from_dict(values) for name, values in content["conformal"].items()},
+            content["class_map"],
+            tuple(OperatingPoint(**values) for values in content["operating_points"]),
+        )
+    except (ValueError, KeyError, TypeError, CytodistillError):
+        raise CytodistillError(f"{file}: damaged; delete it and evaluate again") from None
+
+
+def voices(exit_probabilities: np.ndarray, ensemble: np.ndarray) -> list[np.ndarray]:
+    """What calibrators are fitted on and applied to: (N, C) logarithms of the probabilities of each exit, shallow →
+    deep, and last of the ensemble.
+
+    Args:
+        exit_probabilities: (N, E, C).
+        ensemble: (N, C).
+    """
+    exits = [clipped_log(exit_probabilities[:, exit]) for exit in range(exit_probabilities.shape[1])]
+    return [*exits, clipped_log(ensemble)]
+
+
+def abnormality(
+    class_map: ClassMap, probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) probability of an abnormal class, and (N,) whether the cell's own class is; cells whose class the map leaves
+    out are not abnormal in it and stand for nothing, so only maps that leave none out are used here."""
+    abnormal_of = np.array([class_map.classes[name] in class_map.abnormal for name in classes])
+    collapsed = class_map.collapse(probabilities, classes)
+    of_target = np.array([name in class_map.abnormal for name in class_map.target_classes])
+    return abnormal_score(collapsed, of_target), abnormal_of[labels]
