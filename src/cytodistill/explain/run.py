@@ -15,15 +15,16 @@ import torch
 from cytodistill.data.images import Box
 from cytodistill.data.table import BOX, CellTable
 from cytodistill.errors import CytodistillError
-from cytodistill.explain.agreement import Agreement, exit_agreement, map_correlations
-from cytodistill.explain.attention import ExitAttention, exit_attention
-from cytodistill.explain.cam import CamMethod, ClassMaps, Place, class_maps
-from cytodistill.explain.nucleus import PARTS, Compartments, cell_compartments, mass_shares
-from cytodistill.explain.occlusion import Deletion, deletion, randomisation, redrawn_networks
+from cytodistill.explain.agreement import exit_agreement
+from cytodistill.explain.attention import exit_attention
+from cytodistill.explain.cam import CamMethod, Place, class_maps
+from cytodistill.explain.entries import CellMaps, Heading, agreement_entry, summary
+from cytodistill.explain.nucleus import Compartments, cell_compartments
+from cytodistill.explain.occlusion import deletion, randomisation, redrawn_networks
 from cytodistill.explain.pictures import CellView, cell_figure, contact_sheet
 from cytodistill.files import atomic_write, make_folder, save_figure
 from cytodistill.infer.cells import cells_of
-from cytodistill.infer.predictor import Predictions, load
+from cytodistill.infer.predictor import load
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 
@@ -121,8 +122,8 @@ def explain(
         for n, position in enumerate(chosen):
             number = start + n + 1
             part = outlines[start + n]
-            heading = _Heading(answers, position, table, judged[position], number)
-            of_cell = _CellMaps(found, curves, stays, attention, n, run.classes)
+            heading = Heading(answers, position, table, judged[position], number)
+            of_cell = CellMaps(found, curves, stays, attention, n, run.classes)
             entries.append(heading.entry(agreement, position, run.classes) | of_cell.entry(part))
             views.append(of_cell.view(cells[n], heading.title, part))
     _say_coarse(found.grids, watcher)
@@ -137,8 +138,8 @@ def explain(
         "of": of,
         "grids": [list(grid) for grid in found.grids],
         "blanked_shares": curves.shares.tolist(),
-        "agreement": _agreement(agreement, labels),
-        "of_the_chosen_cells": _summary(entries),
+        "agreement": agreement_entry(agreement, labels),
+        "of_the_chosen_cells": summary(entries),
         "cells": entries,
     }
     title = f"{run.path.name}, {split if named is None else Path(named).name}: {method}, exits shallow → deep"
@@ -237,149 +238,6 @@ def _say_coarse(grids: tuple[tuple[int, int], ...], watcher: Watcher) -> None:
         )
 
 
-class _Heading:
-    """What is said of a cell as a whole."""
-
-    def __init__(self, answers: Predictions, position: int, table: CellTable, row: int, number: int) -> None:
-        self.probabilities = answers.probabilities[position]
-        self.row = int(row)
-        self.cell = table.frame.iloc[row]
-        self.number = number
-        self.predicted = answers.classes[int(self.probabilities.argmax())]
-        self.label = str(self.cell["label"])
-
-    @property
-    def title(self) -> str:
-        sure = f"{self.predicted} {self.probabilities.max():.2f}"
-        if not self.label:
-            return f"{self.number}: {sure}"
-        return f"{self.number}: {sure}" + (" (right)" if self.predicted == self.label else f", truly {self.label}")
-
-    def entry(self, agreement: Agreement, position: int, classes: tuple[str, ...]) -> dict[str, Any]:
-        box = {} if np.isnan(self.cell["x"]) else {"box": [float(self.cell[side]) for side in BOX]}
-        return {
-            "picture": f"maps/{self.number:03d}.png",
-            "row": self.row,
-            "path": str(self.cell["path"]),
-            **box,
-            "group": str(self.cell["group"]),
-            "label": self.label or None,
-            "predicted": self.predicted,
-            "confidence": float(self.probabilities.max()),
-            "correct": self.predicted == self.label if self.label else None,
-            "exits_predict": [classes[code] for code in agreement.predicted[position]],
-            "settled_at_exit": int(agreement.settled[position]) + 1,
-            "agreeing_with_deepest": float(agreement.agreeing[position]),
-        }
-
-
-@dataclass(frozen=True)
-class _CellMaps:
-    """The maps of cell ``n`` of a batch and all that was found out about them."""
-
-    found: ClassMaps
-    curves: Deletion
-    stays: np.ndarray
-    attention: list[ExitAttention]
-    n: int
-    classes: tuple[str, ...]
-
-    def entry(self, part: Compartments | None) -> dict[str, Any]:
-        n, found, curves = self.n, self.found, self.curves
-        shares = None if part is None else mass_shares(found.maps[n], part.masks)
-        exits = []
-        for exit, code in enumerate(found.classes[n]):
-            probabilities = found.probabilities[n, exit]
-            spread = self.attention[exit].spread
-            gate = self.attention[exit].gate
-            exits.append(
-                {
-                    "predicted": self.classes[int(probabilities.argmax())],
-                    "confidence": float(probabilities.max()),
-                    "explained": self.classes[code],
-                    "probability": float(probabilities[code]),
-                    "empty_map": not found.maps[n, exit].any(),
-                    "deletion": float(curves.figure[n, exit]),
-                    "deletion_over_random": float(curves.over_random[n, exit]),
-                    "curves": {name: _rounded(getattr(curves, name)[n, exit]) for name in ("most", "least", "random")},
-                    "correlation_with_redrawn_weights": _number(self.stays[n, exit]),
-                    "mass": None if shares is None else dict(zip(PARTS, map(_number, shares[exit]), strict=True)),
-                    "context_spread": None if spread is None else float(spread[n]),
-                    "gate_mean": None if gate is None else float(gate[n].mean()),
-                }
-            )
-        correlations = map_correlations(found.maps[n : n + 1])[0]
-        area = None if part is None else dict(zip(PARTS, part.masks.mean((1, 2)).tolist(), strict=True))
-        return {
-            "exits": exits,
-            "area": area,
-            "contours": None if part is None else part.origin,
-            "map_correlations": [[_number(value) for value in row] for row in correlations],
-        }
-
-    def view(self, cell: np.ndarray, title: str, part: Compartments | None) -> CellView:
-        n, found = self.n, self.found
-        headings = []
-        for exit, code in enumerate(found.classes[n]):
-            headings.append(f"exit {exit + 1}: {self.classes[code]} {found.probabilities[n, exit, code]:.2f}")
-        attention = [
-            ExitAttention(*(None if value is None else value[n : n + 1] for value in (a.context, a.spread, a.gate)))
-            for a in self.attention
-        ]
-        curves = {name: getattr(self.curves, name)[n] for name in ("most", "least", "random")}
-        return CellView(
-            cell, title, found.maps[n], headings, attention, self.curves.shares, curves, self.curves.figure[n], part
-        )
-
-
-def _agreement(agreement: Agreement, labels: np.ndarray) -> dict[str, Any]:
-    """Over all cells of the split: how many settle at each exit, how often they are right, and each exit's agreement
-    with the deepest."""
-    exits = agreement.predicted.shape[1]
-    known = labels >= 0
-    right = agreement.predicted[:, -1] == labels
-    settled = []
-    for exit in range(exits):
-        here = agreement.settled == exit
-        judged = here & known
-        settled.append(
-            {
-                "exit": exit + 1,
-                "cells": int(here.sum()),
-                "deepest_exit_accuracy": float(right[judged].mean()) if judged.any() else None,
-            }
-        )
-    same = agreement.predicted == agreement.predicted[:, -1:]
-    return {"cells": len(labels), "settled_at_exit": settled, "agrees_with_deepest": same.mean(0).tolist()}
-
-
-def _summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the cells shown, exit by exit. These are the wrong and doubtful ones, not a sample of the split."""
-    exits: list[dict[str, Any]] = []
-    for exit in range(len(entries[0]["exits"])):
-        own = [entry["exits"][exit] for entry in entries]
-        measured = [(entry["area"], e["mass"]) for entry, e in zip(entries, own, strict=True) if entry["area"]]
-        exits.append(
-            {
-                "deletion": _mean([e["deletion"] for e in own]),
-                "deletion_above_zero": float(np.mean([e["deletion"] > 0 for e in own])),
-                "deletion_over_random": _mean([e["deletion_over_random"] for e in own]),
-                "correlation_with_redrawn_weights": _mean([e["correlation_with_redrawn_weights"] for e in own]),
-                "empty_maps": sum(e["empty_map"] for e in own),
-                "context_spread": _mean([e["context_spread"] for e in own]),
-                "mass": {name: _mean([mass[name] for _, mass in measured]) for name in PARTS} if measured else None,
-            }
-        )
-    areas = [entry["area"] for entry in entries if entry["area"]]
-    pairs = np.array([entry["map_correlations"] for entry in entries], float)
-    return {
-        "cells": len(entries),
-        "exits": exits,
-        "area": {name: _mean([area[name] for area in areas]) for name in PARTS} if areas else None,
-        "map_correlations": [[_mean(list(cells)) for cells in row] for row in np.moveaxis(pairs, 0, -1)],
-    }
-
-
 def _write(folder: Path, content: dict[str, Any], views: list[CellView], title: str, watcher: Watcher) -> list[Path]:
     files = []
     for number, (entry, view) in enumerate(zip(content["cells"], views, strict=True), start=1):
@@ -392,18 +250,3 @@ def _write(folder: Path, content: dict[str, Any], views: list[CellView], title: 
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     atomic_write(folder / "explain.json", f"{text}\n".encode())
     return [folder / "explain.json", sheet, *files]
-
-
-def _number(value: float) -> float | None:
-    """A figure as JSON knows it: one that is not defined is null."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """Mean of those that are defined."""
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(known)) if known else None
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(value), 5) for value in values]
