@@ -19,6 +19,12 @@ from cytodistill.files import named_or_file, package_names, place_in_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _off(value: Any) -> bool:
+    """Of settings that came later: left out where they are off, so that a recipe from before is the same one still."""
+    return not value
 
 
 class Section(BaseModel):
@@ -121,6 +127,9 @@ class Teacher(Section):
     """Where a named teacher's fine-tuning starts: as for the student."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Settings of ``train`` that differ while the teacher is fine-tuned."""
+    views: Annotated[int, Field(ge=0)] = Field(0, exclude_if=_off)
+    """Of each training cell so many fixed views are drawn, the teacher answers each of them once, and every epoch shows
+    one of them with its stored answer. 0: ever new views, and the teacher answers at every step."""
 
 
 class Method(BaseModel):
@@ -168,6 +177,19 @@ class Train(Section):
     """A checkpoint is written at each epoch's end, but not more often than at a tenth of this, and within a long epoch
     each time this has passed."""
     tensorboard: bool = False
+    sizes: tuple[tuple[Share, Share], ...] = Field((), exclude_if=_off)
+    """Smaller views at first: pairs of a share of the epochs and a share of ``data.image_size``, one after another. The
+    epochs that are left have the full side. [[0.5, 0.5], [0.2, 0.75]] is half of the epochs at half the side."""
+
+    @model_validator(mode="after")
+    def _sizes_rise_to_the_full_side(self) -> Train:
+        sides = [side for _, side in self.sizes]
+        if sides != sorted(sides) or sum(share for share, _ in self.sizes) >= 1:
+            raise ValueError(
+                f"sizes {[list(pair) for pair in self.sizes]}: pairs of [share of the epochs, share of the side], whose "
+                "sides rise and which leave some epochs to the full side"
+            )
+        return self
 
     @model_validator(mode="after")
     def _milestones_come_before_the_end(self) -> Train:

@@ -96,3 +96,22 @@ def test_views_depend_on_seed_epoch_and_position_alone(cells):
     together = whole(cells, drawn)
     apart = torch.cat([whole(cells[i : i + 1], drawn[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
+
+
+def test_a_smaller_view_is_the_same_view_at_fewer_places():
+    # Linear in both directions, so that what lies between pixels is known exactly.
+    ramp = torch.arange(32, dtype=torch.float32)
+    cells = torch.stack([ramp.expand(32, 32) * 8, ramp[:, None].expand(32, 32) * 8, torch.zeros(32, 32)], dim=-1)
+    cells = cells.to(torch.uint8)[None]
+    whole = augmenter(scale=(0.4, 0.6), rotation=20, horizontal_flip=True)
+    drawn = draw_views(1, 0, 3)
+    full, half = whole(cells, drawn), whole(cells, drawn, 16)
+    assert half.shape == (1, 3, 16, 16)
+    inner = (slice(None), slice(0, 2), slice(2, -2), slice(2, -2))  # off the border, where the ramp is reflected
+    torch.testing.assert_close(half[inner], torch.nn.functional.avg_pool2d(full, 2)[inner], atol=1e-4, rtol=0)
+
+
+def test_a_smaller_view_without_augmentation_is_the_cell_resampled(cells):
+    half = augmenter()(cells, draw_views(3, 0, 0), 8)
+    expected = torch.nn.functional.avg_pool2d(as_images(cells), 2)
+    torch.testing.assert_close(half, expected, atol=1e-5, rtol=0)

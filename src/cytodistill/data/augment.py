@@ -48,16 +48,18 @@ class Augmenter:
         self.settings = settings
         self.preprocess = preprocess
 
-    def __call__(self, cells: Tensor, draws: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 cells and their (B, DRAWS) uniforms → (B, 3, S, S) normalised float32 views."""
+    def __call__(self, cells: Tensor, draws: Tensor, side: int | None = None) -> Tensor:
+        """(B, S, S, 3) uint8 cells and their (B, DRAWS) uniforms → (B, 3, S, S) normalised float32 views, or
+        (B, 3, side, side): the same views, sampled at fewer places of the same grid."""
         s = self.settings
         draws = draws.to(cells.device)
         images = cells.permute(0, 3, 1, 2).float().div_(255.0)
         if s.stain or s.brightness or s.contrast:
             images = self._colour(images, draws)
         images = self.preprocess.normalise(images)
-        if self._moves():
-            grid = F.affine_grid(self.affine(draws), list(images.shape), align_corners=False)
+        side = side or images.shape[-1]
+        if self._moves() or side != images.shape[-1]:
+            grid = F.affine_grid(self.affine(draws), [len(images), 3, side, side], align_corners=False)
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode=s.padding, align_corners=False)
         if s.cutout:
             images = self._cut_out(images, draws)
@@ -120,10 +122,10 @@ class Views:
         self.augment = Augmenter(settings, preprocess)
         self.turned = turned
 
-    def __call__(self, cells: Tensor, draws: Tensor) -> Tensor:
+    def __call__(self, cells: Tensor, draws: Tensor, side: int | None = None) -> Tensor:
         """(B, S, S, 3) uint8 cells and their (B, DRAWS) uniforms → (B, 3, S, S), or (4B, 3, S, S) where they are
-        turned: all of them by 0 degrees, then all by 90, 180 and 270."""
-        images = self.augment(cells, draws)
+        turned: all of them by 0 degrees, then all by 90, 180 and 270; S is ``side`` where it is given."""
+        images = self.augment(cells, draws, side)
         if not self.turned:
             return images
         turns = torch.cat([torch.rot90(images, quarter, (2, 3)) for quarter in range(4)])

@@ -7,77 +7,48 @@ run over several ranks, visit the same views of the same cells in the same batch
 from __future__ import annotations
 
 import copy
-import inspect
 import math
+import shutil
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cytodistill.data.augment import Preprocess, Views, draw_views
-from cytodistill.data.cache import DeviceCells
-from cytodistill.distill import Batch, Method, Pretraining
+from cytodistill.data.augment import Preprocess, Views
+from cytodistill.data.fixed_views import draw_fixed_views
+from cytodistill.distill import Batch
 from cytodistill.errors import CytodistillError
 from cytodistill.files import replacing
-from cytodistill.metrics import classification_metrics
 from cytodistill.models.matrix_conv import use_matrix_products
-from cytodistill.models.multi_exit import Network
-from cytodistill.models.outputs import ExitOutputs, ensemble
+from cytodistill.models.outputs import ExitOutputs
 from cytodistill.models.sync_batchnorm import synchronise_batch_norm
-from cytodistill.recipe import Recipe
 from cytodistill.train.checkpoint import load_checkpoint, save_checkpoint
-from cytodistill.train.distributed import Ranks, gather_rows
-from cytodistill.train.log import RunLog, Watcher, epoch_line
+from cytodistill.train.job import Job
+from cytodistill.train.log import RunLog, epoch_line
+from cytodistill.train.memory import kept_memory
 from cytodistill.train.optimisation import optimiser_for, rate_factor
-from cytodistill.train.sampling import batch_slices, epoch_order, in_chunks
-from cytodistill.train.step import Best, StudentStep, Sums, autocast_type
+from cytodistill.train.sampling import batch_slices
+from cytodistill.train.step import Best, StudentStep, Sums, autocast_type, over_ranks
+from cytodistill.train.stored_answers import FOLDER, StoredAnswers, parts_learnt_from, store_answers
 from cytodistill.train.teacher import FrozenTeacher
-
-EVALUATION_BATCH = 256
-
-
-@dataclass
-class Job:
-    """What is trained, on what, where to."""
-
-    recipe: Recipe
-    classes: tuple[str, ...]
-    network: Network
-    method: Method
-    teacher: Callable[[Tensor], ExitOutputs] | None
-    cells: DeviceCells
-    labels: np.ndarray
-    train_rows: np.ndarray
-    val_rows: np.ndarray
-    folder: Path
-    fingerprint: str
-    ranks: Ranks
-    watcher: Watcher
-    stage: str = "student"
-    """Its name for people."""
-    pretraining: Pretraining | None = None
-    """The method's stage before the training itself, where this job is that stage."""
+from cytodistill.train.validate import validate
+from cytodistill.train.visits import Visits, check_sides, refuse_unserved, side_of, visits_of
 
 
 class Trainer:
     """One training: ``run`` goes from the checkpoint, or the start, to the end and leaves the weights in the folder."""
 
     def __init__(self, job: Job) -> None:
+        refuse_unserved(type(job.method), job.recipe)
         self.job = job
         self.settings = job.recipe.train
         self.device = job.ranks.device
         self.labels = torch.from_numpy(job.labels).to(self.device)
         self.train_rows = torch.from_numpy(job.train_rows).to(self.device)
-        self.val_rows = torch.from_numpy(job.val_rows).to(self.device)
         self.preprocess = Preprocess(job.recipe.data.mean, job.recipe.data.std)
         self.views = Views(job.recipe.augment, self.preprocess, turned="rotations" in job.method.needs)
         self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, job.ranks.world)
@@ -89,9 +60,10 @@ class Trainer:
         if job.ranks.world > 1:
             network = synchronise_batch_norm(network, self.device)
             synchronise_batch_norm(job.method, self.device)
+        check_sides(network, job.recipe)
         self.network = network
         self.student = StudentStep(network, job.method.to(self.device), job.pretraining)
-        self.wrapped = self._distribute(self.student)
+        self.wrapped = over_ranks(self.student, job.ranks)
         trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
         self.optimiser = optimiser_for(trained, self.settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
@@ -102,12 +74,16 @@ class Trainer:
             )
         self.log = RunLog(job.folder, self.settings.tensorboard) if job.ranks.first else None
         self.snapshot: FrozenTeacher | None = None
+        self.replays = job.teacher is not None and job.recipe.teacher.views > 0
+        self.answers: StoredAnswers | None = None
         self.best = Best()
+        self.side = job.recipe.data.image_size
         self.epoch, self.step, self.sums, self.seconds = 0, 0, Sums(), 0.0
         self._saved_at = self._counted_at = time.monotonic()
 
     # ---------------------------------------------------------------- the run
 
+    @kept_memory()
     def run(self) -> dict[str, Any]:
         """Train to the end. Returns what run.json keeps of it: the best epoch, its figure, the seconds.
 
@@ -116,6 +92,8 @@ class Trainer:
         """
         self._restore()
         self._counted_at = time.monotonic()
+        if self.replays and self.epoch < self.settings.epochs:
+            self.answers = self._store_answers()
         while self.epoch < self.settings.epochs:
             started = time.monotonic()
             self._train_epoch()
@@ -125,7 +103,8 @@ class Trainer:
                     f"train.lr={self.settings.lr}: the loss became {loss['loss']} in epoch {self.epoch + 1}; "
                     "fit into another folder with a lower train.lr, train.clip_norm=1 or train.warmup_epochs=5"
                 )
-            validation = self._validate()
+            with self._autocast():
+                validation = validate(self._kept(), self.job, self._show)
             self._keep_best(validation)
             self._count_seconds()
             event: dict[str, Any] = {
@@ -149,8 +128,10 @@ class Trainer:
         elif self.job.ranks.first:
             self._save_weights("last.safetensors", self._weights())
             self._save_weights("model.safetensors", self.best.weights)
+        if self.job.ranks.first:
+            shutil.rmtree(self.job.folder / FOLDER, ignore_errors=True)  # there is nothing left to replay them to
         self.job.ranks.barrier()
-        selected = self.settings.select if len(self.val_rows) else "last"
+        selected = self.settings.select if len(self.job.val_rows) else "last"
         return {
             "selected_by": selected,
             "best_epoch": self.best.epoch,
@@ -160,11 +141,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         recipe, ranks = self.job.recipe, self.job.ranks
-        # Drawn on the CPU, where a seed gives the same on any machine, and moved once an epoch: a copy a step would
-        # make the device wait.
-        labels = self.labels[self.train_rows].cpu()
-        order = epoch_order(labels, recipe.seed, self.epoch, self.settings.imbalance).to(self.device)
-        draws = draw_views(len(order), recipe.seed, self.epoch).to(self.device)
+        visits, self.side = self._visits(), side_of(recipe, self.epoch)
         if self.step == 0:
             torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout, negatives
             self._begin_cycle()
@@ -172,9 +149,9 @@ class Trainer:
         shown = 0.0
         for step in range(self.step, len(self.slices)):
             part = self.slices[step]
-            positions = slice(part.start + ranks.rank, part.stop, ranks.world)
-            parts, correct = self._train_step(order[positions], draws[positions], part.stop - part.start, step)
-            self.sums.add(parts, correct, len(order[positions]))
+            mine = visits[part.start + ranks.rank : part.stop : ranks.world]
+            parts, correct = self._train_step(mine, part.stop - part.start, step)
+            self.sums.add(parts, correct, len(mine))
             self.step = step + 1
             # Reading a figure waits for the device, so it is done a few times a second at most.
             if ranks.first and (time.monotonic() - shown > 0.5 or self.step == len(self.slices)):
@@ -183,20 +160,23 @@ class Trainer:
             if self.step < len(self.slices):
                 self._checkpoint(self.settings.checkpoint_minutes)
 
-    def _train_step(
-        self, order: Tensor, draws: Tensor, global_batch: int, step: int
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """One step on this rank's share of a global batch; ``order`` are positions into the training cells."""
-        rows = self.train_rows[order]
-        images = self.views(self.job.cells[rows], draws)
-        batch = Batch(images, self.labels[rows], rows)
+    def _visits(self) -> Visits:
+        # Drawn on the CPU, where a seed gives the same on any machine, and moved once an epoch: a copy a step would
+        # make the device wait.
+        rows = self.train_rows.cpu()
+        labels = self.labels.cpu()[rows]
+        return visits_of(self.job.recipe, self.epoch, rows, labels, fixed=self.replays).to(self.device)
+
+    def _train_step(self, visits: Visits, global_batch: int, step: int) -> tuple[dict[str, Tensor], Tensor]:
+        """One step on this rank's share of a global batch."""
+        rows = self.train_rows[visits.cells]
+        cells = self.job.cells[rows]
+        images = self.views(cells, visits.draws, self.side)
+        batch = Batch(images, self.labels[rows], rows, self._taught(visits, cells, images))
         rate = self.settings.lr * rate_factor(self.settings, self.epoch + step / len(self.slices))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self._autocast():
-            teacher = self.snapshot or self.job.teacher
-            if teacher is not None:
-                batch.teacher = teacher(images)
             parts, correct = self.wrapped(batch)
         # DDP averages over ranks; shares that differ in size must count by their cells.
         weight = len(rows) * self.job.ranks.world / global_batch
@@ -211,16 +191,18 @@ class Trainer:
             self.average.update_parameters(self.network)
         return parts, correct
 
+    @kept_memory()
     def time_steps(self, steps: int) -> float:
         """Seconds of one training step: the mean of a few, after one that is not counted. It trains what it measures,
         so it is for networks that are thrown away."""
+        if self.replays:
+            self.answers = self._store_answers()
         self.student.train()
-        draws = draw_views(len(self.train_rows), self.job.recipe.seed, 0).to(self.device)
-        order = torch.arange(len(self.train_rows), device=self.device)
+        visits = self._visits()
         started = 0.0
         for step in range(steps + 1):
             part = self.slices[step % len(self.slices)]
-            self._train_step(order[part], draws[part], part.stop - part.start, step)
+            self._train_step(visits[part], part.stop - part.start, step)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             if step == 0:
@@ -234,36 +216,45 @@ class Trainer:
         if "snapshot" in self.job.method.needs and self.epoch and self.epoch % length == 0:
             self.snapshot = FrozenTeacher(copy.deepcopy(self.network), self.device)
 
+    # ---------------------------------------------------------------- the teacher
+
+    def _taught(self, visits: Visits, cells: Tensor, images: Tensor) -> ExitOutputs | None:
+        """What teaches a batch: stored answers, the student's own snapshot, or the teacher. Also where the student is
+        shown a smaller view, a teacher sees it at the full side."""
+        if self.answers is not None:
+            assert visits.views is not None
+            return self.answers(visits.cells, visits.views)
+        teacher = self.snapshot or self.job.teacher
+        if teacher is None:
+            return None
+        if self.side != self.job.recipe.data.image_size:
+            images = self.views(cells, visits.draws)
+        with self._autocast():
+            return teacher(images)
+
+    def _store_answers(self) -> StoredAnswers:
+        """The teacher's answers to all fixed views of the training cells, from an earlier start or computed now."""
+        job, teacher = self.job, self.job.teacher
+        assert teacher is not None
+        learnt_from = parts_learnt_from(type(job.method))
+
+        def answer(cells: Tensor, views: Tensor) -> dict[str, Tensor]:
+            rows = self.train_rows[cells.to(self.device)]
+            images = self.views(job.cells[rows], draw_fixed_views(rows, views, job.recipe.seed))
+            with self._autocast():
+                said = teacher(images)
+            return {name: getattr(said, name)[-1] for name in learnt_from}
+
+        # The job's fingerprint is of the recipe, with its seed, and of the cells.
+        key = f"{job.fingerprint} {teacher.digest()} {self.precision}"
+        count, views = len(self.train_rows), job.recipe.teacher.views
+        return store_answers(job.folder / FOLDER, key, answer, count, views, job.ranks, job.watcher)
+
     # ---------------------------------------------------------------- validation
 
-    def _validate(self) -> dict[str, Any]:
-        """Figures of each exit and the ensemble on the validation split; exact over ranks, empty without one."""
-        if not len(self.val_rows):
-            return {}
-        positions = self.job.ranks.share(torch.arange(len(self.val_rows)))
-        network = self._kept()
-        network.eval()
-        found = []
-        with torch.inference_mode(), self._autocast():
-            for chunk in in_chunks(positions, EVALUATION_BATCH):
-                images = self.preprocess(self.job.cells[self.val_rows[chunk]])
-                images = images.contiguous(memory_format=torch.channels_last)
-                found.append(network(images).probabilities())
-        shape = (0, self.network.exits, len(self.job.classes))
-        mine = torch.cat(found) if found else torch.zeros(shape, device=self.device)
-        probabilities = gather_rows(mine, positions, len(self.val_rows), self.job.ranks)
-        if not torch.isfinite(probabilities).all():
-            raise CytodistillError(
-                f"train.lr={self.settings.lr}: the network's answers became NaN in epoch {self.epoch + 1}; lower it"
-            )
-        labels = self.job.labels[self.job.val_rows]
-
-        def figures(of: Tensor) -> dict[str, float]:
-            metrics = classification_metrics(of.cpu().numpy(), labels, self.job.classes)
-            return {name: metrics[name] for name in ("accuracy", "balanced_accuracy", "f1")}
-
-        exits = [figures(probabilities[:, exit]) for exit in range(probabilities.shape[1])]
-        return {"exits": exits, "ensemble": figures(ensemble(probabilities))}
+    def _show(self, rows: Tensor) -> Tensor:
+        """Images of cells as they are."""
+        return self.preprocess(self.job.cells[rows]).contiguous(memory_format=torch.channels_last)
 
     def _keep_best(self, validation: dict[str, Any]) -> None:
         """Keep the weights where this epoch is at least as good as the best; the last epoch's where nothing selects."""
@@ -350,19 +341,6 @@ class Trainer:
             self.log.rewind(self.epoch)
 
     # ---------------------------------------------------------------- small parts
-
-    def _distribute(self, student: StudentStep) -> nn.Module:
-        if self.job.ranks.world == 1:
-            return student
-        on_gpu = [self.device.index] if self.device.type == "cuda" else None
-        # Batch statistics are global already. torch renamed the option that would copy them before each step.
-        options = inspect.signature(DistributedDataParallel.__init__).parameters
-        copies: dict[str, Any] = (
-            {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
-        )
-        # A stage before the training may leave the classifier, or all of the student, as it is.
-        partly = self.job.pretraining is not None
-        return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=partly, **copies)
 
     def _autocast(self):
         if self.precision == torch.float32:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cytodistill.distill import Batch, Method, Pretraining
 from cytodistill.models.multi_exit import Network
@@ -83,6 +85,21 @@ class StudentStep(nn.Module):
         with torch.no_grad():
             correct = torch.stack([(logits[:cells].argmax(-1) == batch.labels).sum() for logits in outputs.logits])
         return parts, correct
+
+
+def over_ranks(student: StudentStep, ranks: Ranks) -> nn.Module:
+    """The step wrapped for several ranks, or as it is for one."""
+    if ranks.world == 1:
+        return student
+    on_gpu = [ranks.device.index] if ranks.device.type == "cuda" else None
+    # Batch statistics are global already. torch renamed the option that would copy them before each step.
+    options = inspect.signature(DistributedDataParallel.__init__).parameters
+    copies: dict[str, Any] = (
+        {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
+    )
+    # A stage before the training may leave the classifier, or all of the student, as it is.
+    partly = student.pretraining is not None
+    return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=partly, **copies)
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -31,6 +32,14 @@ class FrozenTeacher:
             soft = ensemble(outputs.probabilities()).clamp_min(1e-12).log()
             return ExitOutputs([soft], [outputs.features[-1]], outputs.maps, outputs.preactivations)
         return outputs
+
+    def digest(self) -> str:
+        """Hash of its weights and their names."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, tensor in self.network.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:
