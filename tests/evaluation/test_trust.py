@@ -7,11 +7,12 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
 
-from cytodistill.data.class_map import ClassMap
+from cytodistill.data.class_map import ClassMap, map_for
 from cytodistill.errors import CytodistillError
+from cytodistill.evaluation.applied import apply_fitted
 from cytodistill.evaluation.run import evaluate
 from cytodistill.evaluation.trust import trust_lines, trust_report
-from cytodistill.evaluation.validation import fit_on_validation, map_for
+from cytodistill.evaluation.validation import fit_on_validation
 from cytodistill.infer.fitted import FILE, read_fitted
 
 CLASSES = (
@@ -38,7 +39,12 @@ def fitted():
 
 @pytest.fixture(scope="module")
 def report(fitted):
-    return trust_report(fitted, *cells(1), CLASSES, ClassMap.load("herlev-binary"))
+    return report_of(fitted, *cells(1))
+
+
+def report_of(fitted, exits, ensemble, labels, groups):
+    applied = apply_fitted(fitted, exits, ensemble, labels, CLASSES, ClassMap.load("herlev-binary"))
+    return trust_report(applied, exits, labels, groups, CLASSES)
 
 
 def test_a_temperature_makes_too_sure_answers_less_sure(report):
@@ -80,7 +86,13 @@ def test_doubt_tells_wrong_from_right(report):
 def test_what_was_fitted_is_read_back_by_its_own_run_alone(fitted, tmp_path):
     fitted.write(tmp_path)
     assert read_fitted(tmp_path, "mark") == fitted
-    assert read_fitted(tmp_path, "another") is None
+    with pytest.raises(CytodistillError, match="was fitted for another run; delete it"):
+        read_fitted(tmp_path, "another")
+    stored = json.loads((tmp_path / FILE).read_text())
+    stored["fitted_on"]["split"] = "test"
+    (tmp_path / FILE).write_text(json.dumps(stored))
+    with pytest.raises(CytodistillError, match="was fitted on the split 'test', which must not judge itself"):
+        read_fitted(tmp_path, "mark")
     (tmp_path / FILE).write_text('{"format": 1, "run": "mark"}')
     with pytest.raises(CytodistillError, match="damaged; delete it and evaluate again"):
         read_fitted(tmp_path, "mark")

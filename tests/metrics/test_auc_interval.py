@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from cytodistill.errors import CytodistillError
@@ -26,7 +27,13 @@ def test_it_is_the_literal_bootstrap_of_scikit_learns_auc(at_once, monkeypatch):
             found.append(np.mean([roc_auc_score(y[rows] == c, p[rows, c]) for c in here]))
     interval = auc_interval(p, y, g, resamples=150, seed=3)
     assert interval.value == pytest.approx(np.mean([roc_auc_score(y == c, p[:, c]) for c in range(3)]))
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(found, [0.025, 0.975])))
+    logits = np.log(np.array(found) / (1 - np.array(found)))
+    sizes = np.unique(g, return_counts=True)[1]
+    count = sizes.sum() ** 2 / (sizes**2).sum()
+    reach = stats.t(count - 1).ppf(0.975) * logits.std(ddof=1) * np.sqrt(count / (count - 1))
+    middle = np.log(interval.value / (1 - interval.value))
+    ends = 1 / (1 + np.exp(-(middle - reach))), 1 / (1 + np.exp(-(middle + reach)))
+    assert (interval.low, interval.high) == pytest.approx(ends)
 
 
 def test_a_class_without_cells_and_one_class_alone():

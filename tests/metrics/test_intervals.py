@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import confusion_matrix
 
 import cytodistill.metrics.intervals
+import cytodistill.metrics.standard_error
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics import intervals
 from cytodistill.metrics.classification import classification_metrics
 from cytodistill.metrics.intervals import (
     Difference,
-    Interval,
     draw_groups,
     figure_differences,
     figure_intervals,
@@ -58,8 +60,18 @@ def loop(y, predicted, groups, classes: int, resamples: int, seed: int, stratum:
     return {name: np.array([found[name] for found in figures]) for name in FIGURES}
 
 
-def percentiles(drawn, level: float) -> list[float]:
-    return list(np.percentile(drawn, [50 * (1 - level), 50 * (1 + level)]))
+def effective(groups) -> float:
+    """Number of groups of equal size that weigh as much as these."""
+    sizes = [sum(groups == name) for name in set(groups)]
+    return sum(sizes) ** 2 / sum(size**2 for size in sizes)
+
+
+def logit_ends(value, drawn, groups: float, level: float) -> list[float]:
+    """The formula of a share's interval, written out; for resamples that stay off 0 and 1."""
+    logits = [np.log(d / (1 - d)) for d in drawn]
+    error = np.std(logits, ddof=1) * np.sqrt(groups / (groups - 1))
+    middle, reach = np.log(value / (1 - value)), stats.t(groups - 1).ppf((1 + level) / 2) * error
+    return [1 / (1 + np.exp(-(middle - reach))), 1 / (1 + np.exp(-(middle + reach)))]
 
 
 def test_a_draw_is_as_many_groups_as_there_are_each_as_likely():
@@ -103,7 +115,8 @@ def test_intervals_equal_the_loop(cut, monkeypatch):
     drawn = loop(y, predicted, groups, 4, 150, 5)
     value = scored(y, predicted, 4)
     for name in FIGURES:
-        expected = [value[name], *percentiles(drawn[name], 0.9)]
+        assert 0 < drawn[name].min() <= drawn[name].max() < 1
+        expected = [value[name], *logit_ends(value[name], drawn[name], effective(groups), 0.9)]
         assert [found[name].value, found[name].low, found[name].high] == pytest.approx(expected, abs=1e-12)
 
 
@@ -115,8 +128,12 @@ def test_paired_over_seeds_equals_the_loop_by_both_ways():
     for name in FIGURES:
         drawn = np.mean([one[name] - other[name] for one, other in zip(*loops, strict=True)], axis=0)
         value = np.mean([scored(y, p[0], 4)[name] - scored(y, p[1], 4)[name] for y, p, _ in seeds])
-        below, above = sum(d <= 1e-12 for d in drawn), sum(d >= -1e-12 for d in drawn)
-        expected = Difference(value, *percentiles(drawn, 0.95), p=min(1, 2 * (min(below, above) + 1) / 121))
+        count = sum(effective(g) for _, _, g in seeds)
+        student = stats.t(count - 2)  # groups of both seeds less the seeds
+        error = np.std(drawn, ddof=1) * np.sqrt(count / (count - 2))
+        reach = student.ppf(0.975) * error
+        p = max(2 * student.sf(abs(value) / error), 2 / 121)
+        expected = Difference(value, value - reach, value + reach, p)
         assert vars(found[name]) == pytest.approx(vars(expected), abs=1e-12)
 
     def f1(model):
@@ -142,11 +159,11 @@ def test_one_seed_is_the_plain_pair_and_the_plain_interval():
 def test_a_resample_averages_over_the_classes_that_it_holds():
     # Two groups of one class each: a quarter of the resamples hold a alone, a quarter b alone.
     y, predicted, groups = np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]), np.array([7, 7, 9, 9])
-    found = figure_intervals([group_tallies(y, predicted, groups, 2)], resamples=400, level=0.95)
-    # a alone: all right, 1. b alone: f1 of b is 2·2/(4+2), and the cell called a is only an error of b.
-    assert found["f1"] == Interval(pytest.approx((4 / 5 + 2 / 3) / 2), pytest.approx(2 / 3), 1.0)
-    assert found["balanced_accuracy"] == Interval(0.75, 0.5, 1.0)
-    assert found["accuracy"] == Interval(0.75, 0.5, 1.0)
+    _, drawn = intervals.resampled_figures([[group_tallies(y, predicted, groups, 2)]], 400, 0)
+    # a alone: all right, 1. b alone: f1 of b is 2·1/(2+1), and the cell called a is only an error of b.
+    assert sorted(set(drawn["f1"][0])) == pytest.approx([2 / 3, (4 / 5 + 2 / 3) / 2, 1.0])
+    assert sorted(set(drawn["balanced_accuracy"][0])) == [0.5, 0.75, 1.0]
+    assert sorted(set(drawn["accuracy"][0])) == [0.5, 0.75, 1.0]
 
 
 def test_a_class_without_cells_is_left_out_as_by_the_metrics():
@@ -187,12 +204,26 @@ def test_a_model_always_better_has_the_smallest_p():
     assert all(difference == Difference(1.0, 1.0, 1.0, pytest.approx(2 / 200)) for difference in found.values())
 
 
+def test_p_and_interval_of_a_difference_agree():
+    """Below 0.05 just where the interval of 95 % leaves 0 out, over cases of either kind."""
+    outside = []
+    for seed in range(12):
+        y, (predicted, other), groups = case(seed, cells=120, groups=12, classes=3)
+        better = np.where(np.random.default_rng(seed).random(120) < 0.5, y, predicted)
+        tallies = [group_tallies(y, p, groups, 3) for p in (better, other)]
+        for difference in figure_differences(tallies[:1], tallies[1:], resamples=400).values():
+            outside.append(difference.low > 0 or difference.high < 0)
+            assert (difference.p < 0.05) == outside[-1]
+    assert 0 < sum(outside) < len(outside)
+
+
 def test_groups_widen_the_interval_of_cells_that_are_alike():
     right = np.repeat(np.random.default_rng(0).integers(0, 2, 30), 10)
     alike = group_bootstrap(lambda rows: right[rows].mean(), np.repeat(np.arange(30), 10), resamples=500)
     single = group_bootstrap(lambda rows: right[rows].mean(), np.arange(300), resamples=500)
     # Ten equal cells are one: the standard error grows by √10.
-    assert (alike.high - alike.low) / (single.high - single.low) == pytest.approx(np.sqrt(10), rel=0.15)
+    # And t of 29 degrees for that of 299 adds 4 %.
+    assert (alike.high - alike.low) / (single.high - single.low) == pytest.approx(1.04 * np.sqrt(10), rel=0.15)
 
 
 def test_undefined_resamples_are_left_out_until_they_are_most():
@@ -202,7 +233,10 @@ def test_undefined_resamples_are_left_out_until_they_are_most():
         return y[rows].mean() if 0 < y[rows].sum() < len(rows) else None
 
     # Two thirds of the resamples of three cells hold both classes, as a, a, b or as a, b, b.
-    assert group_bootstrap(share_of_b, np.arange(3), resamples=400) == Interval(1 / 3, 1 / 3, 2 / 3)
+    found = group_bootstrap(share_of_b, np.arange(3), scale="plain", resamples=400)
+    drawn = [share_of_b(np.repeat(np.arange(3), count)) for count in draw_groups(3, 400)]
+    error = np.std([share for share in drawn if share is not None], ddof=1) * np.sqrt(3 / 2)
+    assert found.high - found.value == pytest.approx(stats.t(2).ppf(0.975) * error)
     with pytest.raises(CytodistillError, match="undefined for .* of 400 resamples"):
         group_bootstrap(lambda rows: 1.0 if len(set(rows)) == 4 else float("nan"), np.arange(4), resamples=400)
     with pytest.raises(CytodistillError, match="undefined for these cells"):
@@ -217,7 +251,8 @@ def test_what_holds_of_any_interval(seed, cells, groups, classes, seeds):
     narrow, wide = (figure_intervals(first, resamples=100, level=level) for level in (0.5, 0.95))
     differences = figure_differences(first, second, resamples=100)
     for name in FIGURES:
-        assert 0 <= wide[name].low <= narrow[name].low <= narrow[name].high <= wide[name].high <= 1
+        assert 0 <= wide[name].low <= narrow[name].low <= narrow[name].value
+        assert narrow[name].value <= narrow[name].high <= wide[name].high <= 1
         assert wide[name].value == pytest.approx(np.mean([scored(y, p[0], classes)[name] for y, p, _ in cases]))
         assert -1 <= differences[name].low <= differences[name].high <= 1
         assert 0 < differences[name].p <= 1
@@ -238,6 +273,10 @@ def test_what_holds_of_any_interval(seed, cells, groups, classes, seeds):
         (lambda t: figure_differences([t], [t[::-1]]), "different cells"),
         (lambda t: figure_differences([t], [t[:3]]), "different cells"),
         (lambda t: group_bootstrap(lambda rows: 1.0, ["a", "a"]), "1 group"),
+        (
+            lambda t: group_bootstrap(lambda rows: 2.5, ["a", "b"]),
+            "a figure of 2.5 is outside 0 to 1; use scale='plain'",
+        ),
         (lambda t: paired_group_bootstrap(lambda rows: 1.0, lambda rows: 1.0, ["a", "a"]), "1 group"),
         (lambda t: paired_over_seeds([], [], []), "at least one"),
         (lambda t: group_tallies([0, 1], [0], [0, 1], 2), "do not fit"),
@@ -256,7 +295,8 @@ def test_bad_input_is_one_clear_line(call, message):
     assert "\n" not in str(raised.value)
 
 
-def test_docstring_example_runs():
-    result = doctest.testmod(cytodistill.metrics.intervals)
+@pytest.mark.parametrize("module", [cytodistill.metrics.intervals, cytodistill.metrics.standard_error])
+def test_docstring_example_runs(module):
+    result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed

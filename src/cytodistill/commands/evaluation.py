@@ -14,16 +14,24 @@ from cytodistill.errors import CytodistillError
 def evaluate(
     run: RunFolder,
     source: OwnOrOtherCells = None,
-    split: Split = "test",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/report.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test (by default), val, train or all; of an external SOURCE all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the files; RUN/report, or RUN/external/SOURCE.")
+    ] = None,
     class_map: Annotated[
-        str | None, typer.Option("--map", help="Which classes are abnormal: a map's name or file; the data set's own.")
+        str | None, typer.Option("--map", help="What the run's classes count as: a map's name or file.")
+    ] = None,
+    source_map: Annotated[
+        str | None, typer.Option(help="The map of SOURCE's classes, where these are not the run's.")
     ] = None,
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Figures of each exit and the ensemble; writes metrics.json, predictions.csv and pictures."""
     from cytodistill.evaluation import metrics_table
+    from cytodistill.evaluation.external import evaluate_external, external_lines
     from cytodistill.evaluation.folds import evaluate_folds
     from cytodistill.evaluation.run import evaluate as evaluate_run
     from cytodistill.evaluation.trust import trust_lines
@@ -32,11 +40,27 @@ def evaluate(
 
     with Terminal() as terminal:
         if is_folds(run):
-            if source is not None or split != "test":
+            if source is not None or class_map is not None or source_map is not None or split not in (None, "test"):
                 raise CytodistillError(
                     f"{run}: a cross-validation is evaluated on its own test cells; leave out the rest"
                 )
             found = evaluate_folds(run, out=out, device=device.value, watcher=terminal)
+        elif source_map is not None:
+            if source is None or class_map is None:
+                raise CytodistillError(
+                    "--source-map: is for an external test; give SOURCE and the --map of the run's classes too"
+                )
+            found = evaluate_external(
+                run,
+                source,
+                class_map=class_map,
+                source_map=source_map,
+                split=split,
+                out=out,
+                format=format,
+                device=device.value,
+                watcher=terminal,
+            )
         else:
             found = evaluate_run(
                 run,
@@ -49,7 +73,7 @@ def evaluate(
                 watcher=terminal,
             )
     terminal.out.print(metrics_table(found.metrics))
-    for line in trust_lines(found.metrics):
+    for line in (*external_lines(found.metrics), *trust_lines(found.metrics)):
         terminal.result(line)
     for file in found.files[:3]:
         terminal.result(str(file))

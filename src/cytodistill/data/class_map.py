@@ -31,17 +31,22 @@ from cytodistill.recipe import Positive, Section
 
 Text = Annotated[str, Field(min_length=1)]
 
+DEFAULTS = {"herlev": "herlev-binary", "cric": "cric-binary", "sipakmed": "sipakmed-binary-benign-is-normal"}
+"""Which classes are abnormal, by format, where no map is named."""
+
 
 class Mapped(NamedTuple):
     """A table in a map's target classes.
 
     ``rows`` are the positions in the original table that are left, so that arrays beside it can follow; ``left_out``
-    has the number of dropped cells of every class that the map leaves out and the table has (also 0).
+    has the number of dropped cells of every class that the map leaves out and the table has (also 0);
+    ``source_labels`` are the labels of the rows as they were.
     """
 
     table: CellTable
     rows: NDArray[np.int64]
     left_out: dict[str, int]
+    source_labels: NDArray[np.object_]
 
     @property
     def says(self) -> str:
@@ -118,6 +123,19 @@ class ClassMap(Section):
         """Codes of the abnormal classes in ``target_classes``."""
         return np.array([self.target_classes.index(name) for name in self.abnormal], np.int64)
 
+    def check_same_target(self, other: ClassMap) -> None:
+        """Raise CytodistillError where the two maps' target classes differ, in names, order or in which are abnormal:
+        figures in the one's classes would not be of the other's."""
+        for what, own, others in (
+            ("lead to", self.target_classes, other.target_classes),
+            ("call abnormal", self.abnormal, other.abnormal),
+        ):
+            if own != others:
+                raise CytodistillError(
+                    f"class maps {self.label} and {other.label}: {what} {', '.join(own) or 'nothing'} and "
+                    f"{', '.join(others) or 'nothing'}; use two maps of the same target"
+                )
+
     def apply(self, table: CellTable) -> Mapped:
         """The table with its labels renamed, its classes ``target_classes`` in their order, and without the cells of
         the classes that are left out, which are counted. Cells without a label stay, without one.
@@ -139,6 +157,7 @@ class ClassMap(Section):
             CellTable(renamed.reset_index(drop=True), self.target_classes, table.format),
             rows.astype(np.int64),
             left_out,
+            kept["label"].to_numpy(object),
         )
 
     def collapse(self, probabilities: NDArray[np.floating], source_classes: Sequence[str]) -> NDArray[np.float64]:
@@ -159,7 +178,7 @@ class ClassMap(Section):
                 row has nothing outside the classes that are left out (then nothing can be said of that cell).
         """
         known = self._checked(probabilities, source_classes)
-        sums = known @ self._matrix(source_classes)
+        sums = known @ self.matrix(source_classes)
         if all(self.classes[name] is not None for name in source_classes):
             return sums
         kept = sums.sum(axis=1, keepdims=True)
@@ -176,8 +195,12 @@ class ClassMap(Section):
         dropped = [self.classes[name] is None for name in source_classes]
         return known[:, dropped].sum(axis=1)
 
-    def _matrix(self, source_classes: Sequence[str]) -> NDArray[np.float64]:
-        """(C_source, C_target): one where the source class is of the target class."""
+    def matrix(self, source_classes: Sequence[str]) -> NDArray[np.float64]:
+        """(C_source, C_target): one where the source class is of the target class, rows of 0 where it is left out.
+
+        Raises CytodistillError where the map misses a class.
+        """
+        self._check_knows(source_classes, "the model")
         targets = np.array(self.target_classes, object)
         assigned = np.array([self.classes[name] for name in source_classes], object)
         return (assigned[:, None] == targets[None]).astype(np.float64)
@@ -212,6 +235,28 @@ class ClassMap(Section):
 def map_names() -> list[str]:
     """Names of the maps that come with the package."""
     return package_names("maps")
+
+
+def map_for(format: str, classes: Sequence[str]) -> ClassMap | None:
+    """The map of a format by which classes are abnormal, where it knows all of these classes and leaves none out."""
+    return _that_keeps(DEFAULTS[format], classes) if format in DEFAULTS else None
+
+
+def maps_between(classes: Sequence[str], others: Sequence[str]) -> tuple[ClassMap, ClassMap] | None:
+    """Two of the maps used by default, with one target: one that keeps all of ``classes``, one that keeps all of
+    ``others``. By the names of the classes alone, so only for telling people what they may want."""
+    found = [
+        next(filter(None, (_that_keeps(name, of) for name in DEFAULTS.values())), None) for of in (classes, others)
+    ]
+    first, second = found
+    if first is None or second is None or first.target_classes != second.target_classes:
+        return None
+    return first, second
+
+
+def _that_keeps(name: str, classes: Sequence[str]) -> ClassMap | None:
+    class_map = ClassMap.load(name)
+    return class_map if all(class_map.classes.get(known) is not None for known in classes) else None
 
 
 class _Names(yaml.SafeLoader):

@@ -9,8 +9,10 @@ import pandas as pd
 
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
+from cytodistill.evaluation.applied import pool_applied
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.evaluation.run import Evaluation, evaluate
+from cytodistill.evaluation.trust import trust_report
 from cytodistill.infer.predictor import Predictions
 from cytodistill.train.folds import Folds
 from cytodistill.train.log import Silent, Watcher
@@ -24,7 +26,9 @@ def evaluate_folds(
     """Figures of the test cells of all folds together, and of each fold, with the mean and deviation over folds.
 
     The pooled figures and their intervals are of every cell, predicted by its own fold's run; "folds" in the metrics
-    lists each fold's ensemble, and "over_folds" the means and sample standard deviations.
+    lists each fold's ensemble, and "over_folds" the means and sample standard deviations. "pooled_trust" has the shape
+    of a run's "trust": what each fold's validation cells decided is applied to that fold's test cells, and measured
+    over all of them.
 
     Args:
         folds: folder of a finished cross-validation.
@@ -50,6 +54,10 @@ def evaluate_folds(
         pd.concat([evaluation.table.frame for evaluation in found], ignore_index=True), first.classes, first.format
     )
     metrics = metrics_report(exits, ensemble, table.labels, table.groups, table.classes)
+    parts = [evaluation.applied for evaluation in found if evaluation.applied is not None]
+    applied = pool_applied(parts) if len(parts) == len(found) else None
+    if applied is not None:
+        metrics["pooled_trust"] = trust_report(applied, exits, table.labels, table.groups, table.classes)
     figures = [evaluation.metrics["ensemble"] for evaluation in found]
     metrics |= {
         "split": f"test cells of {len(found)} folds, {folds.info['kind']}",
@@ -67,7 +75,7 @@ def evaluate_folds(
     folder = Path(out) if out is not None else folds.path / "report"
     title = f"{folds.path.name}, {len(found)} folds ({len(table)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    return Evaluation(metrics, predictions, files, Predictions(table.classes, ensemble, exits), table)
+    return Evaluation(metrics, predictions, files, Predictions(table.classes, ensemble, exits), table, applied)
 
 
 def _mean_sd(values: list[float | None]) -> dict[str, float | None]:

@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cytodistill.metrics.auc_interval import auc_interval
-from cytodistill.metrics.intervals import LEVEL, RESAMPLES, figure_intervals, group_tallies
+from cytodistill.metrics.intervals import LEVEL, METHOD, RESAMPLES, figure_intervals, group_bootstrap, group_tallies
 
 AUC_RESAMPLES = 1000
 """Fewer than for the counted figures: every resample goes through all cells."""
+NO_INTERVALS = (
+    "no intervals: all cells are of one group, and an interval needs two fields, clusters or acquisitions to resample"
+)
 
 
 def report_intervals(
     exit_probabilities: ArrayLike, ensemble: ArrayLike, labels: ArrayLike, groups: ArrayLike
 ) -> dict[str, Any] | None:
-    """{"level", "resamples", "exits", "ensemble"}, the last two with {figure: [low, high]} for each figure that has an
-    interval; None where the cells are of one group, of which nothing can be resampled.
+    """{"level", "resamples", "method", "exits", "ensemble"}, the last two with {figure: [low, high]} for each figure
+    that has an interval; None where the cells are of one group, of which nothing can be resampled.
 
     Args:
         exit_probabilities: (N, E, C).
@@ -40,6 +43,33 @@ def report_intervals(
     return {
         "level": LEVEL,
         "resamples": RESAMPLES,
+        "method": METHOD,
         "exits": [of(exits[:, exit]) for exit in range(exits.shape[1])],
         "ensemble": of(np.asarray(ensemble)),
     }
+
+
+def share_interval(held: np.ndarray, groups: np.ndarray) -> list[float] | None:
+    """[low, high] of the share of (N,) cells for which something holds; None of fewer than two groups."""
+    if len(np.unique(groups)) < 2:
+        return None
+    ones = np.ones(len(held), int)
+    share = figure_intervals([group_tallies(ones, held.astype(int), groups, 2)])["accuracy"]
+    return [share.low, share.high]
+
+
+def area_interval(scores: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> list[float] | None:
+    """[low, high] of the area under the ROC curve of (N,) scores between 0 and 1; None as in ``share_interval``."""
+    if len(np.unique(groups)) < 2:
+        return None
+    of_both = np.stack([1 - scores, scores], axis=1)
+    area = auc_interval(of_both, abnormal.astype(int), groups, resamples=AUC_RESAMPLES)
+    return None if area is None else [area.low, area.high]
+
+
+def mean_interval(values: np.ndarray, groups: np.ndarray) -> list[float] | None:
+    """[low, high] of the mean of (N,) values of any size; None as in ``share_interval``."""
+    if len(np.unique(groups)) < 2:
+        return None
+    mean = group_bootstrap(lambda rows: float(values[rows].mean()), groups, scale="plain", resamples=AUC_RESAMPLES)
+    return [mean.low, mean.high]

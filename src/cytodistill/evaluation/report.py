@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.confusion import confusion_figure
-from cytodistill.evaluation.intervals import report_intervals
+from cytodistill.evaluation.intervals import NO_INTERVALS, report_intervals
 from cytodistill.evaluation.panels import panels
 from cytodistill.files import atomic_write, save_figure
 from cytodistill.metrics.classification import classification_metrics
@@ -22,7 +22,8 @@ from cytodistill.metrics.classification import classification_metrics
 def metrics_report(
     exit_probabilities: ArrayLike, ensemble: ArrayLike, labels: ArrayLike, groups: ArrayLike, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of ``metrics.json``: {"classes", "n", "groups", "exits", "ensemble", "intervals"}.
+    """The content of ``metrics.json``: {"classes", "n", "groups", "exits", "ensemble", "intervals"}, and
+    "no_intervals", which says why, where "intervals" is None.
 
     "n" counts cells and "groups" the different groups they came from; "exits" is a list, shallow to deep, and it and
     "ensemble" hold what `classification_metrics` returns (averages macro, in [0, 1]); "intervals" is from
@@ -45,13 +46,15 @@ def metrics_report(
             f"metrics: exit probabilities of shape {exits.shape} and groups of shape {groups.shape} do not fit labels "
             f"of shape {cells}; they must be (cells, exits, classes) and (cells,)"
         )
+    intervals = report_intervals(exits, ensemble, labels, groups)
     return {
         "classes": list(classes),
         "n": len(groups),
         "groups": int(pd.Series(groups).nunique()),
         "exits": [classification_metrics(exits[:, e], labels, classes) for e in range(exits.shape[1])],
         "ensemble": classification_metrics(ensemble, labels, classes),
-        "intervals": report_intervals(exits, ensemble, labels, groups),
+        "intervals": intervals,
+        **({} if intervals else {"no_intervals": NO_INTERVALS}),
     }
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cytodistill.data.class_map import ClassMap
+from cytodistill.data.class_map import ClassMap, map_for
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
+from cytodistill.evaluation.applied import Applied, apply_fitted
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.evaluation.trust import trust_report
-from cytodistill.evaluation.validation import fit_on_validation, map_for
+from cytodistill.evaluation.validation import fit_on_validation
 from cytodistill.infer.cells import cells_to_judge
 from cytodistill.infer.fitted import Fitted, read_fitted
 from cytodistill.infer.predictor import Predictions, Predictor, load
@@ -27,32 +28,35 @@ from cytodistill.train.run_folder import Run
 @dataclass(frozen=True)
 class Evaluation:
     """``metrics`` as in metrics.json, ``predictions`` as in predictions.csv, the files written, and what they are made
-    from: the answers of the exits and the ensemble, for the rows of ``table`` in order."""
+    from: the answers of the exits and the ensemble, for the rows of ``table`` in order, and what the run's validation
+    cells decided, applied to them; None where nothing was, or where they must not be judged by it."""
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     files: list[Path]
     answers: Predictions
     table: CellTable
+    applied: Applied | None = None
 
 
 def evaluate(
     run: str | Path | Run,
     source: str | Path | CellTable | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     out: str | Path | None = None,
     class_map: str | Path | None = None,
     format: str | None = None,
     device: str = "auto",
     watcher: Watcher | None = None,
 ) -> Evaluation:
-    """Figures of a finished run on one split of its own cells, or on another source.
+    """Figures of a finished run on one split of its own cells, or on another source of the same classes.
 
     Args:
         run: run folder.
-        source: cells to evaluate on; by default the run's own manifest. A source without splits counts whole.
-        split: "test", "val", "train" or "all".
+        source: cells to evaluate on; by default the run's own manifest. A source without splits counts whole. For one
+            of other classes there is `evaluate_external`.
+        split: "test" (by default), "val", "train" or "all".
         class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
             default the one of the data set's format.
         out: folder for metrics.json, predictions.csv and the confusion pictures; ``run/report`` by default.
@@ -61,32 +65,27 @@ def evaluate(
         watcher: is told of progress.
 
     Raises:
-        CytodistillError: the run cannot be used, the source cannot be read or has other classes or no such split, or
-            cells without a label.
+        CytodistillError: the run cannot be used, the source cannot be read or has other classes or no such split, its
+            cells trained the run or are of groups that did, or cells without a label.
     """
     watcher = watcher or Silent()
     run = run if isinstance(run, Run) else Run.open(run)
     predictor = load(run, device)
-    table, rows, split = cells_to_judge(run, source, split, format)
-    cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
-    say_contours(predictor.inputs, watcher)
-    answers = predictor.predict_cells(
-        cells, rows=rows, progress=lambda done, total: watcher.step("evaluate", done, total)
-    )
+    table, rows, split = cells_to_judge(run, source, split or "test", format)
+    marked = map_of(run, class_map)
+    answers = answers_to(predictor, table, rows, watcher)
     chosen = table.with_frame(table.frame.iloc[rows])
-    metrics = _metrics(answers, chosen)
-    if (fitted := _fitted(run, predictor, class_map, watcher)) and split != "val":
-        marked = _map(class_map, run)
-        metrics["trust"] = trust_report(
-            fitted,
-            answers.exit_probabilities,
-            answers.probabilities,
-            chosen.labels,
-            chosen.groups,
-            run.classes,
-            marked,
+    metrics = metrics_report(
+        answers.exit_probabilities, answers.probabilities, chosen.labels, chosen.groups, answers.classes
+    )
+    fitted, applied = fitted_of(run, predictor, marked, watcher), None
+    metrics |= _shared(table, rows) if source is None and split == "test" else {}
+    if fitted and "no_trust" not in metrics and _is_new(source, split):
+        applied = apply_fitted(
+            fitted, answers.exit_probabilities, answers.probabilities, chosen.labels, run.classes, marked
         )
-    named = None if source is None else "a table" if isinstance(source, CellTable) else str(source)
+        metrics["trust"] = trust_report(applied, answers.exit_probabilities, chosen.labels, chosen.groups, run.classes)
+    named = source_name(source)
     metrics |= {"split": split, "source": named, "run": run.info["fingerprint"]}
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
     folder = Path(out) if out is not None else run.path / "report"
@@ -94,16 +93,22 @@ def evaluate(
     files = write_evaluation(folder, metrics, predictions, title)
     if fitted and class_map is None:  # the run keeps what its own map made of it, once all the rest is written
         fitted.write(run.path)
-    return Evaluation(metrics, predictions, files, answers, chosen)
+    return Evaluation(metrics, predictions, files, answers, chosen, applied)
 
 
-def _metrics(answers: Predictions, table: CellTable) -> dict[str, Any]:
-    return metrics_report(
-        answers.exit_probabilities, answers.probabilities, table.labels, table.groups, answers.classes
-    )
+def answers_to(predictor: Predictor, table: CellTable, rows: np.ndarray, watcher: Watcher) -> Predictions:
+    """Answers to some rows of a table, in their order."""
+    cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
+    say_contours(predictor.inputs, watcher)
+    return predictor.predict_cells(cells, rows=rows, progress=lambda done, total: watcher.step("evaluate", done, total))
 
 
-def _map(class_map: str | Path | None, run: Run) -> ClassMap | None:
+def source_name(source: str | Path | CellTable | None) -> str | None:
+    """What metrics.json calls a source."""
+    return None if source is None else "a table" if isinstance(source, CellTable) else str(source)
+
+
+def map_of(run: Run, class_map: str | Path | None) -> ClassMap | None:
     """The map that is asked for, or that of the run's data set where it has one.
 
     Raises:
@@ -121,10 +126,14 @@ def _map(class_map: str | Path | None, run: Run) -> ClassMap | None:
     return named
 
 
-def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watcher: Watcher) -> Fitted | None:
-    """What the run's validation cells decided, as it is stored in the run or anew. None where it has no validation
-    cells, or where its table is gone."""
-    marked = _map(class_map, run)
+def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: Watcher) -> Fitted | None:
+    """What the run's validation cells decided, with operating points by a map: as it is stored in the run, or anew.
+
+    None where it has no validation cells. Where its table is gone, what is stored stands, but for another map's points.
+
+    Raises:
+        CytodistillError: what is stored was not fitted on this run's validation cells.
+    """
     fingerprint = run.info["fingerprint"]
     stored = read_fitted(run.path, fingerprint)
     if stored is not None and stored.class_map == (marked.name if marked else None):
@@ -132,7 +141,7 @@ def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watche
     try:
         table = run.table()
     except CytodistillError:
-        return stored
+        return replace(stored, class_map=None, points=()) if stored else None
     rows = table.indices("val")
     if not len(rows):
         return None
@@ -147,3 +156,22 @@ def _fitted(run: Run, predictor: Predictor, class_map: str | Path | None, watche
         run.classes,
         marked,
     )
+
+
+def _is_new(source: str | Path | CellTable | None, split: str) -> bool:
+    """Whether the cells had no part in training the run nor in fitting what they would be judged by."""
+    return split == "test" if source is None else split not in ("train", "val")
+
+
+def _shared(table: CellTable, rows: np.ndarray) -> dict[str, str]:
+    """What is to be said where groups of the test cells are in other splits too, which ``--group none`` allows."""
+    found: dict[str, str] = {}
+    tested = table.frame["group"].iloc[rows]
+    for split, note, what in (
+        ("train", "shared_groups", "trained the run: the figures are too good for cells of new groups"),
+        ("val", "no_trust", "have validation cells too: no probabilities, sets or operating points are judged by them"),
+    ):
+        shared = tested.isin(table.frame["group"].iloc[table.indices(split)])
+        if cells := int(shared.sum()):
+            found[note] = f"{cells} of {len(rows)} test cells are of {tested[shared].nunique()} groups that {what}"
+    return found

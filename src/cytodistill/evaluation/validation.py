@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from cytodistill.data.class_map import ClassMap
+from cytodistill.data.class_map import map_for as map_for
 from cytodistill.infer.fitted import Fitted, abnormality, voices
 from cytodistill.metrics.calibration import fit_temperature, fit_vector
 from cytodistill.metrics.conformal import fit_conformal
@@ -14,8 +15,6 @@ from cytodistill.metrics.screening import OperatingPoint, choose_operating_point
 COVERAGES = (0.9, 0.95)
 SENSITIVITIES = (0.9, 0.95, 0.99)
 """Named operating points: the highest threshold that finds this share of the abnormal validation cells."""
-MAPS = {"herlev": "herlev-binary", "cric": "cric-binary", "sipakmed": "sipakmed-binary-benign-is-normal"}
-"""Which classes are abnormal, by format, where no map is named."""
 
 
 def fit_on_validation(
@@ -36,7 +35,8 @@ def fit_on_validation(
         labels: (N,) codes.
         groups: (N,) group of each cell.
         classes: the C names.
-        class_map: says which classes are abnormal; without one there are no operating points.
+        class_map: says which classes are abnormal; without one there are no operating points. Cells of classes that it
+            leaves out do not choose them.
     """
     spoken = voices(exit_probabilities, ensemble)
     temperature = tuple(fit_temperature(voice, labels) for voice in spoken)
@@ -49,7 +49,8 @@ def fit_on_validation(
         conformal[f"lac-{coverage:g}-by-class"] = fit_conformal(calibrated, labels, coverage, per_class=True)
     points: tuple[OperatingPoint, ...] = ()
     if class_map is not None:
-        scores, abnormal = abnormality(class_map, calibrated, labels, classes)
+        kept = np.array([class_map.classes[name] is not None for name in classes])[labels]
+        scores, abnormal = abnormality(class_map, calibrated[kept], labels[kept], classes)
         if abnormal.any() and not abnormal.all():
             points = (
                 *(
@@ -68,12 +69,3 @@ def fit_on_validation(
         class_map.name if class_map else None,
         points,
     )
-
-
-def map_for(format: str, classes: tuple[str, ...]) -> ClassMap | None:
-    """The map of a format by which classes are abnormal, where it knows all of these classes and leaves none out."""
-    if format not in MAPS:
-        return None
-    class_map = ClassMap.load(MAPS[format])
-    known = all(class_map.classes.get(name) is not None for name in classes)
-    return class_map if known else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,18 +55,19 @@ class Fitted:
 
 
 def read_fitted(folder: Path, run: str) -> Fitted | None:
-    """What ``folder`` holds for the run of that fingerprint; None where there is nothing, or it is another run's.
+    """What ``folder`` holds for the run of that fingerprint; None where there is nothing, or it is of another format.
 
     Raises:
-        CytodistillError: the file is damaged.
+        CytodistillError: the file is damaged, another run's, or fitted on other than validation cells.
     """
     file = folder / FILE
     if not file.is_file():
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["run"] != run:
+        if content["format"] != FORMAT:
             return None
+        _refuse_foreign(file, content, run)
         return Fitted(
             run,
             content["fitted_on"]["cells"],
@@ -76,8 +78,22 @@ def read_fitted(folder: Path, run: str) -> Fitted | None:
             content["class_map"],
             tuple(OperatingPoint(**values) for values in content["operating_points"]),
         )
+    except _Foreign:
+        raise
     except (ValueError, KeyError, TypeError, CytodistillError):
         raise CytodistillError(f"{file}: damaged; delete it and evaluate again") from None
+
+
+class _Foreign(CytodistillError):
+    """Calibrators that this run must not be judged by."""
+
+
+def _refuse_foreign(file: Path, content: dict[str, Any], run: str) -> None:
+    mend = "delete it, and `cytodistill evaluate` fits it anew on the validation cells"
+    if content["run"] != run:
+        raise _Foreign(f"{file}: was fitted for another run; {mend}")
+    if (split := content["fitted_on"]["split"]) != "val":
+        raise _Foreign(f"{file}: was fitted on the split {split!r}, which must not judge itself; {mend}")
 
 
 def voices(exit_probabilities: np.ndarray, ensemble: np.ndarray) -> list[np.ndarray]:

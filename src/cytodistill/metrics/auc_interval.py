@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.metrics.classification import classification_metrics
-from cytodistill.metrics.intervals import LEVEL, RESAMPLES, Interval, check_groups, draw_groups, interval_ends
+from cytodistill.metrics.intervals import LEVEL, RESAMPLES, Interval, check_groups, draw_groups
+from cytodistill.metrics.standard_error import effective_groups, share_ends
 
 WEIGHTS_AT_ONCE = 4_000_000
 """Cells times resamples whose weights are held at a time."""
@@ -21,7 +22,7 @@ def auc_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval | None:
-    """Percentile interval of the AUC of `classification_metrics`, whole groups resampled.
+    """Interval of the AUC of `classification_metrics`, whole groups resampled.
 
     A cell that is drawn w times counts w times: the AUC of a class is Σ w_i w_j [p_i > p_j, ties ½] over its cells i
     and the other cells j, over Σ w_i Σ w_j. With the cells sorted once, every resample is a weighted cumulative sum.
@@ -32,7 +33,7 @@ def auc_interval(
         groups: (N,) group of each cell.
         resamples: how many; the same draws as in the other intervals of this seed.
         seed: of the draw.
-        level: share of the resamples inside the interval.
+        level: of the interval.
 
     Returns:
         The interval, or None where one class alone has cells.
@@ -62,7 +63,7 @@ def auc_interval(
             sums[part] += np.where(known, areas, 0)
             present[part] += known
     with np.errstate(invalid="ignore"):
-        return Interval(value, *interval_ends(sums / present, level))
+        return Interval(value, *share_ends(value, sums / present, effective_groups(np.bincount(g)), level=level))
 
 
 def _areas(weights: NDArray[np.float64], own: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.float64]:

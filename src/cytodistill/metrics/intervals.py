@@ -2,8 +2,8 @@
 
 Cells of one field, cluster or acquisition are alike, so that cells drawn one by one give intervals that are too narrow.
 Here whole groups are drawn, as many as there are, with replacement (the cluster bootstrap; Davison & Hinkley, Bootstrap
-Methods and their Application, 1997, section 3.8). Intervals are the percentiles of the resampled figures (Efron &
-Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+Methods and their Application, 1997, section 3.8). The ends of an interval are Student's t times the spread of the
+resampled figures, shares on the scale of their logit (`cytodistill.metrics.standard_error` says why not percentiles).
 
 Over several seeds, each with a split and test cells of its own, groups are drawn within every seed, and the figure is
 the mean over the seeds. What the intervals do not hold: another training of the same model would differ too (seeds show
@@ -17,20 +17,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics.standard_error import (
+    TIE,
+    defined,
+    effective_groups,
+    mostly_defined,
+    p_of_no_difference,
+    plain_ends,
+    share_ends,
+)
 
 RESAMPLES = 2000
 LEVEL = 0.95
 FEWEST_RESAMPLES = 100
 # Counts held at a time while resampling, so that ten thousand groups need tens of megabytes and not hundreds.
 DRAWN_AT_ONCE = 4_000_000
-# Two figures that are the same fraction by different sums differ by rounding alone: that is a tie.
-TIE = 1e-12
+METHOD = "group bootstrap: logit of the figure ± Student's t times the standard error of the resamples"
+"""What reports say of the intervals of figures."""
 
+Scale = Literal["share", "plain"]
 Statistic = Callable[[NDArray[np.int64]], float | None]
 
 
@@ -63,32 +74,40 @@ def draw_groups(groups: int, resamples: int = RESAMPLES, seed: int = 0, stratum:
 
 
 def group_bootstrap(
-    statistic: Statistic, groups: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    statistic: Statistic,
+    groups: ArrayLike,
+    *,
+    scale: Scale = "share",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> Interval:
-    """Percentile interval of any figure of the cells, groups resampled.
+    """Interval of any figure of the cells, groups resampled.
 
     Resamples for which the statistic is undefined (None or NaN: an AUC with one class left) are left out.
 
     Args:
         statistic: takes (n,) row numbers, where a row stands as often as its group was drawn, and gives the figure.
         groups: (N,) group of each row.
+        scale: "share" of a figure that lies between 0 and 1, "plain" of any other (a loss, a difference).
         resamples: how many.
         seed: of the draw.
-        level: share of the resamples inside the interval, between 0 and 1.
+        level: of the interval, between 0 and 1.
 
     Raises:
-        CytodistillError: there are fewer than two groups, a setting is out of bounds, or the statistic is undefined for
-            all rows or for most of the resamples.
+        CytodistillError: there are fewer than two groups, a setting is out of bounds, the statistic is undefined for
+            all rows or for most of the resamples, or it is no share.
 
     Example:
-        >>> right = np.array([1, 1, 1, 0, 0, 1])
-        >>> interval = group_bootstrap(lambda rows: right[rows].mean(), ["a", "a", "b", "b", "c", "c"])
-        >>> round(interval.value, 4), interval.low, interval.high
-        (0.6667, 0.5, 1.0)
+        >>> right = np.tile([1, 1, 1, 0, 0, 1], 10)
+        >>> interval = group_bootstrap(lambda rows: right[rows].mean(), np.repeat(np.arange(30), 2))
+        >>> [round(number, 2) for number in (interval.value, interval.low, interval.high)]
+        [0.67, 0.57, 0.75]
     """
     _check(resamples, level)
     (value,), (drawn,) = _resampled([statistic], groups, resamples, seed, 0)
-    return Interval(_defined(value), *interval_ends(drawn, level))
+    ends = share_ends if scale == "share" else plain_ends
+    return Interval(_defined(value), *ends(value, drawn, _effective(groups), level=level))
 
 
 def paired_group_bootstrap(
@@ -102,8 +121,8 @@ def paired_group_bootstrap(
 ) -> Difference:
     """``first`` − ``second`` on the same cells, the same groups drawn for both: what is hard for both cancels.
 
-    The p-value is 2 · min(P(d ≤ 0), P(d ≥ 0)), at most 1, where P counts one more resample on either side (Davison &
-    Hinkley, section 4.2), so that it is never 0. A tie counts on both sides: equal predictions have p = 1.
+    The p-value is that of t = d / s, which the interval is made of too, so that it is below 0.05 where the interval of
+    95 % leaves 0 out. It is never 0, and equal predictions have p = 1.
 
     Args: as `group_bootstrap`, with a statistic for each of the two models.
 
@@ -130,7 +149,7 @@ def paired_over_seeds(
         groups: for each seed, the (N_s,) group of each row.
         resamples: how many.
         seed: of the draw (not one of the seeds averaged over).
-        level: share of the resamples inside the interval.
+        level: of the interval.
 
     Raises:
         CytodistillError: as `group_bootstrap`, or the two have not as many seeds.
@@ -142,7 +161,8 @@ def paired_over_seeds(
         for stratum, (one, other, of) in enumerate(zip(first, second, groups, strict=True))
     ]
     value, drawn = (np.mean([seeded[part] for seeded in found], axis=0) for part in (0, 1))
-    return _difference(_defined(value[0] - value[1]), drawn[0] - drawn[1], level)
+    count = sum(map(_effective, groups))
+    return _difference(_defined(value[0] - value[1]), drawn[0] - drawn[1], count, len(first), level)
 
 
 def group_tallies(
@@ -201,18 +221,19 @@ def figure_intervals(
         tallies: for each seed, (G_s, 3, C) from `group_tallies`.
         resamples: how many.
         seed: of the draw (not one of the seeds averaged over).
-        level: share of the resamples inside the interval.
+        level: of the interval.
 
     Raises:
         CytodistillError: no seeds, a seed has fewer than two groups, or a setting is out of bounds.
     """
     _check(resamples, level)
     _check_seeds(len(tallies))
-    value, drawn = _over_seeds([tallies], resamples, seed)
+    value, drawn = resampled_figures([tallies], resamples, seed)
+    groups = sum(effective_groups(of_seed[:, 1].sum(axis=1)) for of_seed in tallies)
     return {
-        name: Interval(float(value[name][0]), *interval_ends(drawn[name][0], level))
-        for name in value
-        if _mostly_defined(drawn[name][0])
+        name: Interval(of, *share_ends(of, drawn[name][0], groups, len(tallies), level))
+        for name, of in ((name, float(values[0])) for name, values in value.items())
+        if mostly_defined(drawn[name][0])
     }
 
 
@@ -240,18 +261,29 @@ def figure_differences(
                 f"intervals: the two models were tested on different cells (set {number + 1}); a paired comparison "
                 "needs the same split"
             )
-    value, drawn = _over_seeds([first, second], resamples, seed)
-    return {
-        name: _difference(float(value[name][0] - value[name][1]), drawn[name][0] - drawn[name][1], level)
-        for name in value
-        if _mostly_defined(drawn[name][0])
-    }
+    value, drawn = resampled_figures([first, second], resamples, seed)
+    groups = sum(effective_groups(of_seed[:, 1].sum(axis=1)) for of_seed in first)
+    less = {name: (float(of[0] - of[1]), drawn[name][0] - drawn[name][1]) for name, of in value.items()}
+    found = {name: _difference(*of, groups, len(first), level) for name, of in less.items() if mostly_defined(of[1])}
+    return {name: Difference(d.value, max(d.low, -1.0), min(d.high, 1.0), d.p) for name, d in found.items()}
 
 
-def _over_seeds(
-    models: Sequence[Sequence[NDArray[np.int64]]], resamples: int, seed: int
+def resampled_figures(
+    models: Sequence[Sequence[NDArray[np.int64]]], resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """The figures of (models,) by name, and those of their resamples, (models, resamples): means over the seeds."""
+    """The figures of some models by name, and those of their resamples: what intervals and differences are made of.
+
+    Args:
+        models: of each model and seed, the tallies; the same groups are drawn for all models.
+        resamples: how many.
+        seed: of the draw.
+
+    Returns:
+        By name, (models,) figures and (models, resamples) resampled ones, both means over the seeds.
+
+    Raises:
+        CytodistillError: a seed has fewer than two groups.
+    """
     values, drawn = [], []
     for stratum, tallies in enumerate(zip(*models, strict=True)):
         table = np.stack(tallies)
@@ -265,11 +297,8 @@ def _over_seeds(
             for counts in _drawn(groups, resamples, seed, stratum)
         ]
         drawn.append({name: np.concatenate([part[name] for part in parts]).T for name in parts[0]})
-    return _mean(values), _mean(drawn)
-
-
-def _mean(seeds: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
-    return {name: np.mean([seeded[name] for seeded in seeds], axis=0) for name in seeds[0]}
+    means = [{name: np.mean([seeded[name] for seeded in of], axis=0) for name in of[0]} for of in (values, drawn)]
+    return means[0], means[1]
 
 
 def _figures(tallies: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
@@ -321,16 +350,10 @@ def _resampled(
     return values, drawn
 
 
-def _difference(value: float, drawn: NDArray[np.float64], level: float) -> Difference:
+def _difference(value: float, drawn: NDArray[np.float64], groups: float, strata: int, level: float) -> Difference:
     value, drawn = (0.0 if abs(value) < TIE else value), np.where(np.abs(drawn) < TIE, 0.0, drawn)
-    low, high = interval_ends(drawn, level)
-    known = drawn[np.isfinite(drawn)]
-    side = min((known <= 0).sum(), (known >= 0).sum())
-    return Difference(value, low, high, float(min(1.0, 2 * (side + 1) / (len(known) + 1))))
-
-
-def _mostly_defined(drawn: NDArray[np.float64]) -> bool:
-    return 2 * int(np.isfinite(drawn).sum()) >= len(drawn)
+    p = p_of_no_difference(value, drawn, groups, strata)
+    return Difference(value, *plain_ends(value, drawn, groups, strata, level), p)
 
 
 def interval_ends(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
@@ -339,14 +362,12 @@ def interval_ends(drawn: NDArray[np.float64], level: float) -> tuple[float, floa
     Raises:
         CytodistillError: most of them do not.
     """
-    known = drawn[np.isfinite(drawn)]
-    if not _mostly_defined(drawn):
-        raise CytodistillError(
-            f"intervals: the figure is undefined for {len(drawn) - len(known)} of {len(drawn)} resamples; there are "
-            "too few groups of some class for an interval"
-        )
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _effective(groups: ArrayLike) -> float:
+    return effective_groups(np.unique(np.asarray(groups), return_counts=True)[1])
 
 
 def _defined(value: float) -> float:

@@ -1,0 +1,90 @@
+"""The abnormal-against-normal view of judged cells: curves, what the operating points do, and whole fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cytodistill.evaluation.applied import Screened
+from cytodistill.evaluation.intervals import area_interval, share_interval
+from cytodistill.metrics.screening import (
+    aggregate,
+    group_labels,
+    precision_recall,
+    roc,
+    sensitivity_at,
+    specificity_at,
+)
+
+CURVE_POINTS = 200
+"""Points of a curve that are kept: a page of 20,000 cells stays small."""
+FIXED = (0.9, 0.95)
+"""Specificities at which the sensitivity is told, and the reverse."""
+
+
+def screening_view(screened: Screened | None, groups: np.ndarray) -> dict[str, Any] | None:
+    """JSON-able; None without a class map, or where the cells are all abnormal, or none is.
+
+    Args:
+        screened: the scores, the truth, and what the operating points call.
+        groups: (N,) group of each cell.
+    """
+    if screened is None or screened.abnormal.all() or not screened.abnormal.any():
+        return None
+    scores, abnormal = np.clip(screened.scores, 0, 1), screened.abnormal
+    curve, precision = roc(scores, abnormal), precision_recall(scores, abnormal)
+    kept, also = spread(len(curve.sensitivity)), spread(len(precision.precision))
+    return {
+        "class_map": screened.class_map,
+        "abnormal_classes": list(screened.abnormal_classes),
+        "cells": len(abnormal),
+        "abnormal": int(abnormal.sum()),
+        "auc": curve.auc,
+        "auc_interval": area_interval(scores, abnormal, groups),
+        "average_precision": precision.average_precision,
+        "sensitivity_at_specificity": {f"{s:g}": sensitivity_at(scores, abnormal, s) for s in FIXED},
+        "specificity_at_sensitivity": {f"{s:g}": specificity_at(scores, abnormal, s) for s in FIXED},
+        "roc": {"sensitivity": curve.sensitivity[kept].tolist(), "specificity": curve.specificity[kept].tolist()},
+        "precision_recall": {
+            "precision": precision.precision[also].tolist(),
+            "sensitivity": precision.sensitivity[also].tolist(),
+        },
+        "operating_points": [
+            {"name": name, **_chosen(screened.points[name]), **_done(called, abnormal, groups)}
+            for name, called in screened.called.items()
+        ],
+        "fields": _fields(scores, abnormal, groups),
+    }
+
+
+def spread(points: int) -> np.ndarray:
+    """Indices of at most CURVE_POINTS points, the ends among them."""
+    return np.unique(np.linspace(0, points - 1, min(points, CURVE_POINTS)).round().astype(int))
+
+
+def _chosen(by_runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """A point's threshold and what it did on the cells that chose it; over several folds, of each."""
+    return by_runs[0] if len(by_runs) == 1 else {"folds": by_runs}
+
+
+def _done(called: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """What a point does on the judged cells."""
+    right = called == abnormal
+    return {
+        "sensitivity": float(right[abnormal].mean()),
+        "sensitivity_interval": share_interval(right[abnormal], groups[abnormal]),
+        "specificity": float(right[~abnormal].mean()),
+        "specificity_interval": share_interval(right[~abnormal], groups[~abnormal]),
+    }
+
+
+def _fields(scores: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> dict[str, Any] | None:
+    """Areas where whole groups are judged; None where all are abnormal, or none is."""
+    names, truth = group_labels(abnormal, groups)
+    if truth.all() or not truth.any():
+        return None
+    found: dict[str, Any] = {"groups": len(names), "abnormal": int(truth.sum())}
+    for how, k in (("max", None), ("top_k_mean", 3), ("noisy_or", None)):
+        found[how] = {"auc": roc(aggregate(scores, groups, how, k)[1], truth).auc}
+    return found
