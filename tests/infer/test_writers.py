@@ -12,15 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cytodistill.errors import CytodistillError
-from cytodistill.infer.writers import error_record, open_writer, prediction_columns, prediction_record
+from cytodistill.infer.writers import error_record, open_writer, prediction_columns, prediction_records
 
 CLASSES = ["normal, superficial", "abnormal"]
 COLUMNS = [
     *("path", "predicted", "confidence", "prob_normal, superficial", "prob_abnormal", "exit"),
     *("exit1_predicted", "exit1_confidence", "exit2_predicted", "exit2_confidence", "error"),
 ]
-EARLY = prediction_record("a.png", np.float32([0.3, 0.7]), 1, np.float32([[0.3, 0.7]]), CLASSES)
-WHOLE = prediction_record("b.png", [0.75, 0.25], "ensemble", [[0.5, 0.5], [1.0, 0.0]], CLASSES)
+EARLY, WHOLE = prediction_records(
+    ["a.png", "b.png"],
+    np.float32([[0.3, 0.7], [0.75, 0.25]]),
+    [1, "ensemble"],
+    np.float32([[[0.3, 0.7], [np.nan, np.nan]], [[0.5, 0.5], [1.0, 0.0]]]),
+    CLASSES,
+)
 BROKEN = error_record("c.png", "not an\nimage")
 
 
@@ -46,6 +51,17 @@ def check_csv(text: str) -> None:
 
 def test_columns():
     assert prediction_columns(CLASSES, 2) == COLUMNS
+
+
+def test_added_columns_stand_before_the_exits(tmp_path):
+    answer = np.float32([[0.3, 0.7]])
+    added = {"set": ["abnormal"], "decision": ["normal"]}
+    records = prediction_records(["a.png"], answer, [1], answer[:, None], CLASSES, added)
+    with open_writer(tmp_path / "out.csv", CLASSES, 1, tuple(added)) as writer:
+        writer.write(records[0])
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert list(row)[4:9] == ["prob_abnormal", "set", "decision", "exit", "exit1_predicted"]
+    assert (row["set"], row["decision"]) == ("abnormal", "normal")
 
 
 def test_csv(tmp_path):
@@ -100,7 +116,8 @@ def test_unknown_column_is_a_mistake(tmp_path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(path=st.text(st.characters(exclude_categories=["Cs"]), min_size=1), p=st.floats(0, 1, width=32))
 def test_any_path_and_probability_come_back(tmp_path, path, p):
-    record = prediction_record(path, np.float32([p, 1 - p]), 1, np.float32([[p, 1 - p]]), CLASSES)
+    answer = np.float32([[p, 1 - p]])
+    (record,) = prediction_records([path], answer, [1], answer[:, None], CLASSES)
     for name in ("out.csv", "out.jsonl"):
         write(tmp_path / name, [record])
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as stream:

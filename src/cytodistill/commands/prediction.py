@@ -7,40 +7,65 @@ from typing import Annotated
 
 import typer
 
-from cytodistill.commands.options import Device, DeviceOption, Format, RunFolder
+from cytodistill.commands.options import Device, DeviceOption, Format
 
 
 def predict(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(help="Run folder or exported artifact.", metavar="RUN")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, zips or manifests.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help=".csv or .jsonl; by default CSV to stdout.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help=".csv or .jsonl, and OUT.json beside it; by default CSV to stdout."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")] = False,
+    operating_point: Annotated[
+        str | None, typer.Option(help="Decide by one of the run's, such as sensitivity-0.95.", metavar="NAME")
+    ] = None,
+    sets: Annotated[
+        str | None, typer.Option(help="Conformal sets, by default lac-0.9-by-group; none.", metavar="NAME")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Stop early by one of the run's exit policies.", metavar="NAME")
+    ] = None,
     format: Format = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Cells computed at once.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores for the network (of each worker); all by default.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, through Ray: here, or on RAY_ADDRESS's cluster.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file that was left unfinished.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Predict every image; files that cannot be read are listed and passed over."""
-    from cytodistill.infer.files import collect, predict_files
-    from cytodistill.infer.predictor import load
-    from cytodistill.infer.writers import open_writer
+    from cytodistill.infer.batch import predict as predict_all
     from cytodistill.terminal import Terminal
-    from cytodistill.train.estimator import say_contours
 
-    predictor = load(run, device.value)
-    items = collect(inputs, format, predictor.recipe.data.window)
-    with Terminal() as terminal, open_writer(out, predictor.classes, predictor.exits) as writer:
-        problems = predict_files(
-            predictor,
-            items,
-            writer,
+    with Terminal() as terminal:
+        done = predict_all(
+            run,
+            inputs,
+            out,
+            raw=raw,
+            policy=policy,
+            operating_point=operating_point,
+            sets=sets,
+            format=format,
             batch_size=batch_size,
-            progress=lambda done, total: terminal.step("predict", done, total),
+            device=device.value,
+            threads=threads,
+            workers=workers,
+            resume=resume,
+            watcher=terminal,
         )
-        say_contours(predictor.inputs, terminal)
-    for problem in problems[:10]:
+    for problem in done.problems:
         terminal.err.print(f"passed over: {problem}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    if len(problems) > 10:
-        terminal.err.print(f"… and {len(problems) - 10} more; the error column has them all", style="yellow")
+    if done.passed_over > len(done.problems):
+        more = done.passed_over - len(done.problems)
+        terminal.err.print(f"… and {more} more; the error column has them all", style="yellow")
     if out is not None:
-        terminal.result(f"{out}: {len(items) - len(problems)} cells predicted, {len(problems)} passed over")
-    if items and len(problems) == len(items):
+        applied = "".join(f", {words}" for words in done.applied)
+        terminal.result(
+            f"{out}: {done.cells - done.passed_over} cells predicted, {done.passed_over} passed over{applied}"
+        )
+    if done.cells and done.passed_over == done.cells:
         raise typer.Exit(1)

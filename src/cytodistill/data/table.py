@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,9 +49,10 @@ class CellTable:
             raise CytodistillError(f"table: label {unknown[0]!r} is not one of the classes {', '.join(self.classes)}")
 
     @classmethod
-    def from_rows(cls, rows: list[dict], classes: tuple[str, ...], format: str) -> CellTable:
-        """Table from dictionaries that hold at least root, path and label; the other columns are filled with their
-        "not assigned" values, an absent group with the path itself (every image its own group)."""
+    def from_rows(cls, rows: list[dict] | Mapping[str, Any], classes: tuple[str, ...], format: str) -> CellTable:
+        """Table from dictionaries that hold at least root, path and label, or from one of columns, which for a million
+        cells takes a fraction of the memory; the other columns are filled with their "not assigned" values, an absent
+        group with the path itself (every image its own group)."""
         frame = pd.DataFrame(rows)
         for column in BOX:
             frame[column] = frame[column].astype(float) if column in frame else np.nan

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cytodistill.estimators.inputs import Inputs
+from cytodistill.models.fold import fold_batch_norms
 from cytodistill.models.multi_exit import Network
 from cytodistill.models.segments import segments_of
 
@@ -51,7 +52,8 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """A network in torch, in eval mode and float32.
+    """A network in torch, in eval mode and float32. What answers is a copy with its batch normalisations folded into
+    its convolutions; ``network`` is the one that was trained.
 
     Args:
         network: the network; it is moved to ``device``.
@@ -63,7 +65,9 @@ class TorchEngine:
         self.device = device or torch.device("cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._inputs = inputs
-        self._segments = segments_of(self.network)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *inputs.shape)).astype(inputs.dtype)
+        self._folded = fold_batch_norms(self.network, *self.start(noise))
+        self._segments = segments_of(self._folded)
         self.exits_of = tuple(segment.exits for segment in self._segments)
 
     @property
@@ -92,7 +96,7 @@ class TorchEngine:
     @torch.inference_mode()
     def whole(self, cells: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return _array(torch.stack(self.network(*self.start(cells)).logits, dim=1))
+        return _array(torch.stack(self._folded(*self.start(cells)).logits, dim=1))
 
 
 def _array(logits: Tensor) -> np.ndarray:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+from array import array
+from collections.abc import Iterator, MutableSequence
+from typing import Any
 
 from cytodistill.data.images import ImageError, image_size
 from cytodistill.data.sources.registry import Format, SourceError, Tree, ordered_classes
@@ -34,9 +37,11 @@ def read(tree: Tree, window: int = 90) -> CellTable:
         raise SourceError(f"window={window}: a cell's window needs at least 2 pixels; 90 fits CRIC")
     name = tree.name(ANNOTATIONS)
     fields = {path.removeprefix("images/"): path for path in tree.images if "/" not in path.removeprefix("images/")}
-    rows: list[dict] = []
+    columns: dict[str, MutableSequence[Any]] = {"path": [], "x": array("d"), "y": array("d"), "label": [], "group": []}
     absent: dict[str, int] = {}
     sizes: dict[str, tuple[int, int] | None] = {}
+    # One text of a field's name and one of its path, however many cells it has.
+    paths: dict[str, tuple[str, str]] = {}
     for line, row in _lines(tree, name):
         label = NAMES.get(row["bethesda_system"].strip().casefold())
         if label is None:
@@ -50,43 +55,37 @@ def read(tree: Tree, window: int = 90) -> CellTable:
             continue
         if field not in sizes:
             sizes[field] = _size(tree, fields[field])
+            paths[field] = field, tree.path(fields[field])
         if (size := sizes[field]) and not (x < size[0] and y < size[1]):
             raise SourceError(
                 f"{name}, line {line}: the nucleus at ({x:g}, {y:g}) is outside {field} of {size[0]}×{size[1]} pixels; "
                 "use the coordinates of these images (the official ones are 1376 pixels wide)"
             )
-        rows.append(
-            {
-                "root": str(tree.root),
-                "path": tree.path(fields[field]),
-                "x": x - window / 2,
-                "y": y - window / 2,
-                "width": window,
-                "height": window,
-                "label": label,
-                "group": field,
-            }
-        )
+        group, path = paths[field]
+        for column, value in zip(columns, (path, x - window / 2, y - window / 2, label, group), strict=True):
+            columns[column].append(value)
     if absent:
         first, line = next(iter(absent.items()))
         raise SourceError(
             f"{name}, line {line}: the image {first!r} is neither beside it nor in images/ ({len(absent)} such "
             "images); add them or remove their lines"
         )
-    if not rows:
+    if not columns["path"]:
         raise SourceError(f"{name}: no cells; fetch the file again")
-    rows.sort(key=lambda row: (row["path"], row["y"], row["x"], row["label"]))
-    return CellTable.from_rows(rows, ordered_classes((row["label"] for row in rows), CLASSES), "cric")
+    every = {"root": str(tree.root), **columns, "width": float(window), "height": float(window)}
+    table = CellTable.from_rows(every, ordered_classes(set(columns["label"]), CLASSES), "cric")
+    return table.with_frame(table.frame.sort_values(["path", "y", "x", "label"]))
 
 
-def _lines(tree: Tree, name: str) -> list[tuple[int, dict[str, str]]]:
+def _lines(tree: Tree, name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    content = io.BytesIO(read_bytes(tree.root, tree.path(ANNOTATIONS)))
     try:
-        text = read_bytes(tree.root, tree.path(ANNOTATIONS)).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+        reader = csv.DictReader(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""), restval="")
         header = reader.fieldnames or []
         if missing := [column for column in NEEDED if column not in header]:
             raise SourceError(f"{name}: no column {', '.join(missing)}; CRIC's file has {', '.join(NEEDED)}")
-        return [(reader.line_num, row) for row in reader]
+        for row in reader:
+            yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{name}: not a CSV file in UTF-8 ({error}); fetch it again") from None
 

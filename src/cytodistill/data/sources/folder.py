@@ -66,8 +66,8 @@ def read_unlabelled(tree: Tree) -> CellTable:
     """Table without labels of every image below the tree, each its own group, for prediction."""
     if not tree.images:
         raise SourceError(f"{tree.name()}: no images ({', '.join(EXTENSIONS)}) in it")
-    rows = [{"root": str(tree.root), "path": tree.path(path), "label": ""} for path in tree.images]
-    return CellTable.from_rows(rows, (), "folder")
+    columns = {"root": str(tree.root), "path": [tree.path(path) for path in tree.images], "label": ""}
+    return CellTable.from_rows(columns, (), "folder")
 
 
 FORMAT = Format("folder", "one folder of images a class, or train|val|test/<class>/", recognise, recognise, read)

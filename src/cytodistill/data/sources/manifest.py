@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
+from array import array
+from collections.abc import Iterator, MutableSequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from cytodistill.data.sources.registry import SourceError
 from cytodistill.data.storage import display, has_file
-from cytodistill.data.table import BOX, SPLITS, CellTable
+from cytodistill.data.table import BOX, COLUMNS, SPLITS, CellTable
 
 
 def read_manifest(file: Path, require_labels: bool = True) -> CellTable:
@@ -21,15 +26,19 @@ def read_manifest(file: Path, require_labels: bool = True) -> CellTable:
     ``x, y, width, height`` (all or none) and ``code``, which gives the classes another order than the sorted one.
     Other columns are passed over. Raises SourceError naming the file and line, or the column, of anything amiss.
     """
-    columns, lines = _lines(file)
+    lines = _lines(file)
+    _, names = next(lines)
     folder = file.resolve().parent
     roots: dict[str, Path] = {}
-    if missing := [c for c in ("path", "label") if c not in columns and (c == "path" or require_labels)]:
+    if missing := [c for c in ("path", "label") if c not in names and (c == "path" or require_labels)]:
         raise SourceError(f"{file}: no column {' and '.join(missing)}; a manifest needs path and label")
-    rows = []
+    columns: dict[str, MutableSequence[Any]] = {name: array("d") if name in BOX else [] for name in COLUMNS}
+    numbers = array("q")
     codes: dict[str, int | None] = {}
-    seen: dict[tuple, tuple[int, dict]] = {}
-    for line, cells in lines:
+    # A million cells of a few thousand fields name these again and again: one text of each is kept.
+    texts: dict[str, str] = {}
+    for line, values in lines:
+        cells = dict(zip(names, values, strict=True))
         where = f"{file}, line {line}"
         given = cells.get("root", "")
         root = roots.get(given) or roots.setdefault(given, Path(os.path.normpath(folder / given)))
@@ -40,37 +49,41 @@ def read_manifest(file: Path, require_labels: bool = True) -> CellTable:
             code = _integer(cells, "code", where, None)
             if codes.setdefault(row["label"], code) != code:
                 raise SourceError(f"{where}: code {code} of {row['label']!r}, which had {codes[row['label']]} before")
-        _check_repeat(row, seen, line, where)
-        rows.append(row)
-    if not rows:
+        numbers.append(line)
+        for column, value in row.items():
+            columns[column].append(texts.setdefault(value, value) if isinstance(value, str) else value)
+    if not numbers:
         raise SourceError(f"{file}: no rows; list at least one image")
     order = {name: code for name, code in codes.items() if code is not None}
     if order and (len(order) < len(codes) or len(set(order.values())) < len(order)):
         raise SourceError(f"{file}: column code must give every label its own number; correct it or remove the column")
     classes = sorted(codes, key=lambda name: (order.get(name, 0), name))
-    return CellTable.from_rows(rows, tuple(classes), "manifest")
+    table = CellTable.from_rows(columns, tuple(classes), "manifest")
+    _check_repeats(table, numbers, file)
+    return table
 
 
-def _lines(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The file's lines that are not empty, from the header on, each with its number, read as they are asked for."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if not header:
-            raise SourceError(f"{file}: empty; a manifest needs a header with path and label")
-        if len(set(header)) < len(header):
-            raise SourceError(f"{file}: a column stands twice in the header; rename one")
-        lines = []
-        start = reader.line_num + 1
-        for values in reader:
-            if values and len(values) != len(header):
-                raise SourceError(
-                    f"{file}, line {start}: {len(values)} values for {len(header)} columns; quote values with commas"
-                )
-            if values:
-                lines.append((start, dict(zip(header, values, strict=True))))
+        with open(file, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            if not header:
+                raise SourceError(f"{file}: empty; a manifest needs a header with path and label")
+            if len(set(header)) < len(header):
+                raise SourceError(f"{file}: a column stands twice in the header; rename one")
+            yield 1, header
             start = reader.line_num + 1
-        return header, lines
+            for values in reader:
+                if values and len(values) != len(header):
+                    raise SourceError(
+                        f"{file}, line {start}: {len(values)} values for {len(header)} columns; "
+                        "quote values with commas"
+                    )
+                if values:
+                    yield start, values
+                start = reader.line_num + 1
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise SourceError(f"{file}: not a CSV file in UTF-8 ({error}); save it as CSV UTF-8") from None
 
@@ -129,10 +142,19 @@ def _integer(cells: dict[str, str], column: str, where: str, default: int | None
         raise SourceError(f"{where}: {column} {text!r} is not a whole number; correct it") from None
 
 
-def _check_repeat(row: dict, seen: dict[tuple, tuple[int, dict]], line: int, where: str) -> None:
-    boxed = not math.isnan(row["x"])
-    key = (row["root"], row["path"], *(row[column] for column in BOX if boxed))
-    first, before = seen.setdefault(key, (line, row))
+def _check_repeats(table: CellTable, lines: array, file: Path) -> None:
+    frame = table.frame
+    key = ["root", "path", *BOX]
+    again = frame.duplicated(key).to_numpy()
     # CRIC annotates a few nuclei twice alike: the same window again is refused only where it says something else.
-    if before is not row and (not boxed or before != row):
-        raise SourceError(f"{where}: the same image and window as line {first}; keep one of them")
+    harmless = frame.duplicated().to_numpy() & frame["x"].notna().to_numpy()
+    if not len(wrong := np.flatnonzero(again & ~harmless)):
+        return
+    row = frame.iloc[wrong[0]]
+    same = np.logical_and.reduce(
+        [frame[name].eq(row[name]) | (frame[name].isna() & pd.isna(row[name])) for name in key]
+    )
+    raise SourceError(
+        f"{file}, line {lines[wrong[0]]}: the same image and window as line {lines[int(same.argmax())]}; keep one of "
+        "them"
+    )
