@@ -1,0 +1,62 @@
+"""Where the cells of a field are, as a client says it: windows, or points with one window for all.
+
+Other formats (GeoJSON) come in here: a function from their text to boxes is all that the service needs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cytodistill.data.images import Box
+from cytodistill.serve.errors import Refused
+
+FARTHEST = 1_000_000
+WIDEST = 8192
+"""Pixels."""
+
+Place = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST, allow_inf_nan=False)]
+Side = Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)]
+
+
+class Coordinates(BaseModel):
+    """Cells of a field, in its pixels: ``boxes`` [x, y, width, height] with x, y the upper left corner, or ``points``
+    [x, y] with the side of the ``window`` round them (the run's own where it is not given)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    boxes: list[tuple[Place, Place, Side, Side]] | None = None
+    points: list[tuple[Place, Place]] | None = None
+    window: Side | None = None
+
+
+def boxes_of(text: str, window: float, most: int) -> list[Box]:
+    """Windows of a field's cells, in the order that they were given in.
+
+    Args:
+        text: JSON of `Coordinates`.
+        window: side of the window round a point where the text gives none.
+        most: cells.
+
+    Raises:
+        Refused: the text is another, or has no cells or too many.
+    """
+    try:
+        given = Coordinates.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "JSON"
+        raise Refused(422, f"cells: {where}: {first['msg']}"[:200]) from None
+    if (given.boxes is None) == (given.points is None):
+        raise Refused(422, "cells: give boxes or points")
+    if given.boxes is not None:
+        found: list[Box] = list(given.boxes)
+    else:
+        side = given.window or window
+        found = [(x - side / 2, y - side / 2, side, side) for x, y in given.points or ()]
+    if not found:
+        raise Refused(422, "cells: none given; leave the field out where the image is one cell")
+    if len(found) > most:
+        raise Refused(413, f"cells: {len(found)}, more than the {most} allowed; send them in parts, or as an upload")
+    return found
