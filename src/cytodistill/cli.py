@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cytodistill.commands import data, evaluation, prediction, reproduction, training
+from cytodistill.commands import auditing, data, evaluation, policies, prediction, reproduction, serving, training
 from cytodistill.errors import CytodistillError, Interrupted
 
 app = typer.Typer(
@@ -46,9 +46,12 @@ COMMANDS = (
     training.fit,
     evaluation.evaluate,
     prediction.predict,
+    policies.policy,
     training.model,
     evaluation.explain,
+    auditing.audit,
     reproduction.reproduce,
+    serving.serve,
 )
 app.add_typer(data.app, name="data")
 for command in COMMANDS:
