@@ -1,6 +1,7 @@
 """Where the cells of a field are, as a client says it: windows, or points with one window for all.
 
-Other formats (GeoJSON) come in here: a function from their text to boxes is all that the service needs.
+JSON of `Coordinates`, or a table (`coordinates_csv`). Other formats come in here: a function from their text to boxes
+is all that the service needs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cytodistill.data.images import Box
+from cytodistill.serve.coordinates_csv import read_csv
 from cytodistill.serve.errors import Refused
 
 FARTHEST = 1_000_000
@@ -31,19 +33,23 @@ class Coordinates(BaseModel):
     window: Side | None = None
 
 
-def boxes_of(text: str, window: float, most: int) -> list[Box]:
+def boxes_of(text: str, window: float, most: int, image: str = "") -> list[Box]:
     """Windows of a field's cells, in the order that they were given in.
 
     Args:
-        text: JSON of `Coordinates`.
+        text: JSON of `Coordinates`, or a table.
         window: side of the window round a point where the text gives none.
         most: cells.
+        image: name of the field's file, by which its rows of a table are known.
 
     Raises:
         Refused: the text is another, or has no cells or too many.
     """
     try:
-        given = Coordinates.model_validate_json(text)
+        if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+            given = Coordinates.model_validate_json(text)
+        else:
+            given = Coordinates.model_validate(read_csv(text, image))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "JSON"

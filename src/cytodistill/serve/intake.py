@@ -57,7 +57,7 @@ class Intake:
             return None
         if len(form.parts) > 1 or form.parts[0].content.kind == "ZIP":
             raise Refused(422, "cells: they are of one field; send it alone")
-        return boxes_of(text, self._model.predictor.recipe.data.window, most)
+        return boxes_of(text, self._model.predictor.recipe.data.window, most, form.parts[0].name)
 
     async def decoded(self, part: Part, boxes: list[Box] | None, *, keep: bool) -> AsyncGenerator[Decoded]:
         """What one part holds; with pictures of cells and fields where they are to be kept."""

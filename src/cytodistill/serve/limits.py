@@ -12,12 +12,14 @@ from cytodistill.serve.settings import Limits
 
 SMALL_BODY = 64 << 10
 """Of a request that carries no image."""
+HEAD_BYTES = 16 << 10
+"""Of the head of a request. The HTTP parser bounds a head that comes in pieces; one in a single piece is seen here."""
 LARGE = re.compile(r"/api/v1/(predict|explain|uploads)/?")
 
 
 class BodyLimits:
-    """Refuses bodies that are too long (413) or come too slowly (408); Content-Length is only believed when it says
-    too much."""
+    """Refuses heads (431) and bodies that are too long (413) or come too slowly (408); Content-Length is only believed
+    when it says too much."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
@@ -27,6 +29,9 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         most = self._limits.body if LARGE.fullmatch(scope["path"]) else SMALL_BODY
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            await problem(431, f"head: longer than {HEAD_BYTES >> 10} KiB")(scope, receive, send)
+            return
         headers = dict(scope["headers"])
         said = headers.get(b"content-length", b"0")
         if not said.isdigit() or int(said) > most:

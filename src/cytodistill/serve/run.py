@@ -17,12 +17,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from cytodistill.errors import CytodistillError
 from cytodistill.serve.app import create_app
 from cytodistill.serve.identity import identify
+from cytodistill.serve.limits import HEAD_BYTES
 from cytodistill.serve.service import Service
 from cytodistill.serve.settings import Settings
 from cytodistill.serve.store import Store
 
-HEAD_BYTES = 16 << 10
-"""Of the head of a request."""
 BACKLOG = 512
 
 

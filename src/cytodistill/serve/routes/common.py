@@ -34,7 +34,10 @@ FORM: dict[str, Any] = {
                     "required": ["image"],
                     "properties": {
                         "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "cells": {"type": "string", "description": "JSON: boxes or points of one field's cells."},
+                        "cells": {
+                            "type": "string",
+                            "description": "JSON or CSV: boxes or points of one field's cells.",
+                        },
                     },
                 }
             },
