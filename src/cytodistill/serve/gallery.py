@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def summary(row: CellRow) -> dict[str, Any]:
         "field": row.field_id,
         "box": box,
         "added": moment(row.added),
+        "exit_classes": [exit["predicted"] for exit in json.loads(row.answer)["exits"]],
     }
 
 

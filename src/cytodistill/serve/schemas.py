@@ -170,6 +170,8 @@ class CellSummary(BaseModel):
     doubt: Probability
     abnormal: Probability | None
     disagreement: float | None
+    exit_classes: list[str]
+    """What each exit says, shallow → deep."""
     stops_at: int
     label: str | None
     """What the standing review says."""
