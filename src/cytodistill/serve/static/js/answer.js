@@ -8,7 +8,7 @@ import { h } from "./dom.js";
 import { exitWords } from "./filters.js";
 import { run } from "./state.js";
 import { named, tintOf } from "./tint.js";
-import { percent } from "./words.js";
+import { className, percent } from "./words.js";
 
 /** @param {Prediction} answer */
 export function answered(answer) {
@@ -27,10 +27,15 @@ export function answered(answer) {
 function abnormal({ abnormal }) {
   if (abnormal === null) return [];
   const points = Object.entries(run().operating_points).sort(([, one], [, other]) => one - other);
-  const notes = points.map(([name, threshold]) =>
-    h("span", { class: "note" }, `${abnormal >= threshold ? "above" : "below"} ${percent(threshold)}, the threshold of ${name.replaceAll("_", " ")}`),
+  const named = (/** @type {[string, number][]} */ some) => some.map(([name, threshold]) => `${className(name)} (${percent(threshold)})`).join(", ");
+  const passed = points.filter(([, threshold]) => abnormal >= threshold);
+  const missed = points.filter(([, threshold]) => abnormal < threshold);
+  return figure(
+    "Abnormal",
+    percent(abnormal),
+    ...(passed.length ? [h("span", { class: "note" }, `positive at ${named(passed)}`)] : []),
+    ...(missed.length ? [h("span", { class: "note" }, `negative at ${named(missed)}`)] : []),
   );
-  return figure("Abnormal", percent(abnormal), ...notes);
 }
 
 /** @param {Prediction} answer */
@@ -49,7 +54,7 @@ function stopping({ stops_at, exits }) {
   const { kind, thresholds } = run().policy;
   const last = stops_at === exits.length;
   const limit = thresholds[stops_at - 1];
-  const why = last ? `no exit before passed its threshold of ${kind}` : `its ${kind} passed ${kind === "confidence" ? percent(limit) : limit.toPrecision(2)}`;
+  const why = last ? `no earlier exit passed its threshold of ${kind}` : `its ${kind} passed ${kind === "confidence" ? percent(limit) : limit.toPrecision(2)}`;
   return figure("Early exit stops at", exitWords(stops_at, exits.length), h("span", { class: "note" }, why));
 }
 
@@ -69,8 +74,9 @@ function setOf({ set }) {
   return h(
     "p",
     { class: "set" },
-    h("span", { class: "soft" }, `Holds the true class for ${percent(set.coverage)} of cells like those of validation: `),
+    h("b", {}, `${percent(set.coverage)} set`),
     ...classes,
+    h("span", { class: "note" }, `such sets hold the true class for ${percent(set.coverage)} of cells like those of validation`),
   );
 }
 

@@ -43,7 +43,7 @@ class CellView {
   async show(id) {
     this.#leaving.abort();
     this.#leaving = new AbortController();
-    this.#ends = [bind(this.#keys()), reviewed.watch((event) => event?.review.cell === this.#cell?.id && attempt(() => this.#refresh()))];
+    this.#ends = [bind(this.#keys()), reviewed.watch((event) => this.#hear(event))];
     if (list.value.total === null) await attempt(() => list.value.more());
     try {
       this.#cell = /** @type {Cell} */ (await call(`cells/${id}`, { signal: this.#leaving.signal }));
@@ -113,9 +113,18 @@ class CellView {
     );
   }
 
-  /** What was reviewed, again from the service: it has who and when. */
-  async #refresh() {
+  /** @param {import("./types.js").Reviewed|null} event */
+  #hear(event) {
     const id = this.#cell?.id;
+    if (id && event?.review.cell === id) attempt(() => this.#refresh(id));
+  }
+
+  /**
+   * Ask the service again for a cell that was reviewed: it has who and when.
+   *
+   * @param {string} id
+   */
+  async #refresh(id) {
     const cell = await call(`cells/${id}`, { signal: this.#leaving.signal });
     if (this.#cell?.id !== id) return;
     this.#cell = cell;

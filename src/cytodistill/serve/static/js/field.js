@@ -76,13 +76,13 @@ class FieldView {
     const said = cells.length < (total ?? 0) ? `${cells.length} of ${counted(total ?? 0, "cell")}, what most deserves a look` : counted(cells.length, "cell");
     fill(
       this.section,
-      h("div", { class: "head" }, h("a", { href: "#/uploads", class: "back" }, "← Uploads"),
+      h("div", { class: "head" }, h("a", { href: "#/uploads", class: "back" }, "← Uploads")),
+      heading,
+      h("p", { class: "about soft" }, `${field.width} × ${field.height} px · ${said}`),
+      h("div", { class: "tools" }, this.#legend,
         h("div", { class: "steps" },
           h("button", { type: "button", onclick: () => this.#zoomBy(-1), "aria-label": "Smaller" }, "−"),
           h("button", { type: "button", onclick: () => this.#zoomBy(1), "aria-label": "Larger" }, "+"))),
-      heading,
-      h("p", { class: "about soft" }, `${field.width} × ${field.height} px · ${said}`),
-      this.#legend,
       h("div", { class: "field" }, this.#frame, this.#side),
     );
     this.#drawStage(field);

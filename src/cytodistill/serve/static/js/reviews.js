@@ -54,7 +54,7 @@ function content(found) {
     growthChart(found.growth, label),
     h("h2", {}, "Where they differ"),
     confusion(found),
-    h("h2", {}, "Take along"),
+    h("h2", {}, "Export"),
     ...exports(),
   ];
 }
@@ -69,7 +69,7 @@ function tile(term, value) {
 
 /** @param {Agreement} found */
 function confusion({ classes, confusion }) {
-  const head = h("tr", {}, h("th", { scope: "col" }, "The run \\ the reviewer"),
+  const head = h("tr", {}, h("th", { scope: "col" }, "Run ↓ reviewer →"),
     ...classes.map((name) => h("th", { scope: "col" }, sign(name), h("span", { class: "unseen" }, className(name)))));
   const rows = classes.map((name, row) =>
     h("tr", {}, h("th", { scope: "row" }, named(name)),

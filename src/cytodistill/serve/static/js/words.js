@@ -1,13 +1,16 @@
 /** Figures, names and moments in words. */
 
+/** A figure and its unit stay on one line. */
+const UNIT = "\u00a0%";
+
 /** @param {number|null|undefined} share of 1 */
 export function percent(share) {
   if (share === null || share === undefined) return "–";
   const shown = 100 * Math.min(1, Math.max(0, share));
   // What is not certain is not shown as if it were.
-  if (shown > 99 && share < 0.9995) return `${Math.min(99.9, shown).toFixed(1)} %`;
-  if (shown < 1 && share > 0) return shown < 0.1 ? "< 0.1 %" : `${shown.toFixed(1)} %`;
-  return `${Math.round(shown)} %`;
+  if (shown > 99 && share < 0.9995) return `${Math.min(99.9, shown).toFixed(1)}${UNIT}`;
+  if (shown < 1 && share > 0) return shown < 0.1 ? `< 0.1${UNIT}` : `${shown.toFixed(1)}${UNIT}`;
+  return `${Math.round(shown)}${UNIT}`;
 }
 
 /** @param {string} name of a class, as the run has it */
