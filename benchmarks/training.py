@@ -5,7 +5,8 @@
 The student is the multi-exit ResNet-18 of the `quick` recipe. Undistilled, it is trained by the labels alone at every
 exit (deep supervision); distilled, by the paper's loss with a teacher, whose answers are stored (`teacher.views`) or
 who answers at every step. A step is all of it: cells, augmentation, forward, loss, backward, optimiser. The three take
-their steps in turn, round by round, and a ratio is the median over rounds, so that a machine that drifts drifts for all.
+their steps in turn, round by round, and a ratio is the median over rounds, so that a machine that drifts drifts for
+all.
 On a CPU the seconds are those that the process computed, all threads added up, so that its neighbours count less.
 
 Storing has a price of its own, paid once: the last line says how many epochs with the teacher cost as much. Weights

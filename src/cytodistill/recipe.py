@@ -186,8 +186,8 @@ class Train(Section):
         sides = [side for _, side in self.sizes]
         if sides != sorted(sides) or sum(share for share, _ in self.sizes) >= 1:
             raise ValueError(
-                f"sizes {[list(pair) for pair in self.sizes]}: pairs of [share of the epochs, share of the side], whose "
-                "sides rise and which leave some epochs to the full side"
+                f"sizes {[list(pair) for pair in self.sizes]}: pairs of [share of the epochs, share of the side] "
+                "whose sides rise and which leave some epochs to the full side"
             )
         return self
 

@@ -175,7 +175,11 @@ def test_data_only_trains_nothing_and_keeps_what_was_found(done, leaking, recipe
 def test_splits_of_the_sources_own_are_judged_on_the_command_line(leaking, recipe, tmp_path, capsys, sheets):
     prepare_table(leaking, recipe).write(tmp_path / "own.csv")
     manifest, out = pd.read_csv(tmp_path / "own.csv"), tmp_path / "out"
-    main(["audit", str(tmp_path / "own.csv"), "-o", str(out), "--seeds", "1", "--pretrained", "none", "--data-only"])
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["audit", str(tmp_path / "own.csv"), "-o", str(out), "--seeds", "1", "--pretrained", "none", "--data-only"]
+        )
+    assert not ended.value.code
     said = capsys.readouterr().out
     assert "its own" in said
     assert said.splitlines()[-1] == str(out / "copies.png")

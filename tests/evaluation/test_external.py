@@ -93,7 +93,10 @@ def test_figures_are_of_collapsed_probabilities_and_renamed_labels(found, tiny_r
         assert row["run_predicted"] in tiny_run.classes
     probabilities = found.predictions[["prob_near", "prob_far"]].to_numpy()
     labels = (found.predictions["label"] == "far").to_numpy().astype(int)
-    assert found.metrics["ensemble"] == pytest.approx(classification_metrics(probabilities, labels, ["near", "far"]))
+    expected = classification_metrics(probabilities, labels, ["near", "far"])
+    for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "auc"):
+        assert found.metrics["ensemble"][name] == pytest.approx(expected[name]), name
+    assert found.metrics["ensemble"]["confusion_matrix"] == expected["confusion_matrix"]
     assert len(found.metrics["exits"]) == 3
 
 
@@ -209,7 +212,10 @@ def test_wrong_uses_are_one_line_and_write_nothing(tiny_run, elsewhere, cells, m
         class_map="cric-binary",
         source_map="herlev-binary",
     )
-    refused("other v1: has no entry for the class 'left' of the table", source=cells)
+    unnamed = tmp_path / "unnamed"
+    for theirs, other in (("a", "a"), ("b", "d")):
+        shutil.copytree(elsewhere / theirs, unnamed / other)
+    refused("other v1: has no entry for the class 'd' of the table", source=unnamed)
     other_ill = tmp_path / "ill.yaml"
     other_ill.write_text(OTHER.replace("abnormal: [far]", "abnormal: [near]"))
     refused("own v3 and other v1: call abnormal far and near; use two maps of the same target", source_map=other_ill)

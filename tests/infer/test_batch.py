@@ -28,7 +28,7 @@ from cytodistill.infer.batch import Pace, predict
 from cytodistill.infer.batch_answer import in_order
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.fitted import read_fitted
-from cytodistill.infer.policies import FittedPolicy, write_policies
+from cytodistill.infer.policies import FittedPolicy, load_policy, write_policies
 from cytodistill.infer.predictor import load
 from cytodistill.infer.promise import Budget
 from cytodistill.metrics.calibration import Calibrator
@@ -41,7 +41,7 @@ classes: {left: normal, middle: abnormal, right: abnormal}, target_classes: [nor
 
 
 @pytest.fixture(scope="module")
-def run(tiny_run, tmp_path_factory):
+def run(tiny_run, cells, tmp_path_factory):
     """A run with calibrators, sets, operating points and a policy."""
     folder = tmp_path_factory.mktemp("fitted") / "run"
     shutil.copytree(tiny_run.path, folder)
@@ -59,7 +59,11 @@ def run(tiny_run, tmp_path_factory):
     )
     warm = tuple(Calibrator("temperature", 1.5 + exit) for exit in range(len(fitted.temperature)))
     replace(fitted, temperature=warm, class_map=str(folder.parent / "map.yaml")).write(folder)
-    policy = ExitPolicy("confidence", (0.4, 0.45, 1.0), calibrators=warm[:3])
+    # Thresholds that part this network's cells, however sure its training left it.
+    by_exit = load(run, "cpu").predict(sorted(cells.rglob("*.png"))).exit_probabilities
+    start = ExitPolicy("confidence", (1.0, 1.0, 1.0), calibrators=warm[:3])
+    halves = [float(np.quantile(start.score(by_exit[:, : exit + 1]), 0.51)) for exit in range(2)]
+    policy = replace(start, thresholds=(*halves, 1.0))
     write_policies(run, {"early": FittedPolicy(policy, Budget(0.5), 9, 3, (1, 2, 3), {})})
     return folder
 
@@ -113,9 +117,7 @@ def test_a_policy_leaves_deeper_exits_empty(run, cells, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert "set" not in records[0]
     every = load(run, "cpu").predict([record["path"] for record in records]).exit_probabilities
-    policy = ExitPolicy(
-        "confidence", (0.4, 0.45, 1.0), calibrators=tuple(Calibrator("temperature", t) for t in (1.5, 2.5, 3.5))
-    )
+    policy = load_policy(run, "early")
     assert [record["exit"] for record in records] == (policy.used(every) + 1).tolist()
     assert len({record["exit"] for record in records}) > 1
     answers = policy.answers(every, calibrated=True)
@@ -195,7 +197,8 @@ def test_kill_9_is_resumed_by_the_same_command(run, cells, whole, tmp_path, caps
     with pytest.raises(SystemExit):
         main([*command, "--resume", "--raw"])
     assert "--resume: the calibration is not what it was begun with" in capsys.readouterr().err
-    main([*command, "--resume"])
+    with pytest.raises(SystemExit):
+        main([*command, "--resume"])
     assert file.read_bytes() == whole
     assert capsys.readouterr().out == f"{file}: 45 cells predicted, 0 passed over, calibrated, sets lac-0.9-by-group\n"
 

@@ -210,7 +210,12 @@ def test_answers_of_the_same_key_are_kept_and_others_replaced(tmp_path):
     stored(tmp_path / "a", answer=never)
     for other in ({"key": "another"}, {"views": 2}, {"cells": 40}):
         asked = []
-        stored(tmp_path / "a", answer=lambda cells, views: asked.append(cells) or answering(cells, views), **other)
+
+        def answer(cells, views, asked=asked):
+            asked.append(cells)
+            return answering(cells, views)
+
+        stored(tmp_path / "a", answer=answer, **other)
         assert sum(map(len, asked)) == other.get("cells", 50) * other.get("views", 4)
         stored(tmp_path / "a")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -102,5 +103,5 @@ def _read(stored: Path, key: str) -> tuple[NDArray[np.float32], float] | None:
     try:
         with np.load(stored, allow_pickle=False) as file:
             return (file["vectors"], float(file["distance"])) if str(file["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None  # none yet, or one that a crash left: it is made anew

@@ -12,7 +12,10 @@ from cytodistill.commands.options import Device, DeviceOption, Format, RecipeOpt
 
 def audit(
     source: Source,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the runs and the findings.", metavar="DIR")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for the runs and the findings; runs/audit-SOURCE.", metavar="DIR"),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Each draws its own splits and trainings.")] = 3,
     data_only: Annotated[
         bool, typer.Option("--data-only", help="Groups, copies and leaks alone; no training.")
@@ -33,7 +36,7 @@ def audit(
     with Terminal() as terminal:
         found = run_audit(
             source,
-            out,
+            out or Path("runs", f"audit-{Path(source).stem}"),
             seeds=seeds,
             recipe=recipe,
             teacher=teacher,

@@ -32,11 +32,12 @@ class Output:
     Args:
         out: the file.
         asked: all that its bytes depend on.
-        every: seconds between two lines of the journal.
+        every: seconds between two lines of the journal; `SECONDS` where None.
     """
 
-    def __init__(self, out: Path, asked: Mapping[str, Any], every: float = SECONDS) -> None:
-        self.out, self.every = out, every
+    def __init__(self, out: Path, asked: Mapping[str, Any], every: float | None = None) -> None:
+        self.out = out
+        self.every = SECONDS if every is None else every
         # As JSON gives it back, so that it compares equal with what a file says.
         self.asked = json.loads(json.dumps(asked))
         self.part, self.about = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.json")
@@ -135,7 +136,7 @@ def open_output(
     *,
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
-    every: float = SECONDS,
+    every: float | None = None,
 ) -> Iterator[Output]:
     """Output to ``out``, from its start or from where a killed one stopped (``Output.done``). When the block ends well
     the file takes its name; after an exception what the journal counts is kept.
@@ -146,7 +147,7 @@ def open_output(
         head: what the file begins with.
         resume: go on with a file that was begun, or from the start where none was.
         about: what else OUT.json is to say.
-        every: seconds between two lines of the journal.
+        every: seconds between two lines of the journal; `SECONDS` where None.
 
     Raises:
         CytodistillError: ``out`` cannot be written, or is being written by another process; without ``resume``, an

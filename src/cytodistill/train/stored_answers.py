@@ -108,8 +108,8 @@ def as_half(name: str, rows: Tensor, views: int) -> np.ndarray:
     half = rows.half()
     if not torch.isfinite(half).all():
         raise CytodistillError(
-            f"teacher.views={views}: the teacher's {name} go up to {rows.abs().max():.3g}, more than float16 holds; set "
-            "teacher.views=0, or take another teacher"
+            f"teacher.views={views}: the teacher's {name} go up to {rows.abs().max():.3g}, more than float16 holds; "
+            "set teacher.views=0, or take another teacher"
         )
     return half.cpu().numpy()
 
