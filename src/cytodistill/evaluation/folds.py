@@ -11,7 +11,7 @@ from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.applied import pool_applied
 from cytodistill.evaluation.report import metrics_report, write_evaluation
-from cytodistill.evaluation.run import Evaluation, evaluate
+from cytodistill.evaluation.run import Evaluation, evaluate, with_report
 from cytodistill.evaluation.trust import trust_report
 from cytodistill.infer.predictor import Predictions
 from cytodistill.train.folds import Folds
@@ -21,7 +21,12 @@ FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "preci
 
 
 def evaluate_folds(
-    folds: str | Path | Folds, *, out: str | Path | None = None, device: str = "auto", watcher: Watcher | None = None
+    folds: str | Path | Folds,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    report: bool = True,
+    watcher: Watcher | None = None,
 ) -> Evaluation:
     """Figures of the test cells of all folds together, and of each fold, with the mean and deviation over folds.
 
@@ -34,6 +39,7 @@ def evaluate_folds(
         folds: folder of a finished cross-validation.
         out: folder for the files; ``report`` in the cross-validation's by default.
         device: "auto", "cpu" or "cuda".
+        report: whether to write report.html and the model card, of all folds together.
         watcher: is told of progress.
 
     Raises:
@@ -44,7 +50,7 @@ def evaluate_folds(
     found = []
     for fold, run in enumerate(folds.runs):
         watcher.say(f"fold {fold + 1} of {folds.info['folds']}: {run.path}")
-        found.append(evaluate(run, device=device, watcher=watcher))
+        found.append(evaluate(run, device=device, report=False, watcher=watcher))
     if len({evaluation.answers.exit_probabilities.shape[1:] for evaluation in found}) > 1:
         raise CytodistillError(f"{folds.path}: the chosen runs of its folds have different exits; fit them alike")
     exits = np.concatenate([evaluation.answers.exit_probabilities for evaluation in found])
@@ -75,7 +81,8 @@ def evaluate_folds(
     folder = Path(out) if out is not None else folds.path / "report"
     title = f"{folds.path.name}, {len(found)} folds ({len(table)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    return Evaluation(metrics, predictions, files, Predictions(table.classes, ensemble, exits), table, applied)
+    pooled = Evaluation(metrics, predictions, files, Predictions(table.classes, ensemble, exits), table, applied)
+    return with_report(pooled, folds, folder, watcher) if report else pooled
 
 
 def _mean_sd(values: list[float | None]) -> dict[str, float | None]:

@@ -20,7 +20,9 @@ from cytodistill.evaluation.validation import fit_on_validation
 from cytodistill.infer.cells import cells_to_judge
 from cytodistill.infer.fitted import Fitted, read_fitted
 from cytodistill.infer.predictor import Predictions, Predictor, load
+from cytodistill.report import write_report
 from cytodistill.train.estimator import say_contours
+from cytodistill.train.folds import Folds
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 
@@ -48,6 +50,7 @@ def evaluate(
     class_map: str | Path | None = None,
     format: str | None = None,
     device: str = "auto",
+    report: bool = True,
     watcher: Watcher | None = None,
 ) -> Evaluation:
     """Figures of a finished run on one split of its own cells, or on another source of the same classes.
@@ -59,9 +62,11 @@ def evaluate(
         split: "test" (by default), "val", "train" or "all".
         class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
             default the one of the data set's format.
-        out: folder for metrics.json, predictions.csv and the confusion pictures; ``run/report`` by default.
+        out: folder for metrics.json, predictions.csv, the confusion pictures, the report and the model card;
+            ``run/report`` by default.
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
+        report: whether to write report.html and the model card, which takes seconds.
         watcher: is told of progress.
 
     Raises:
@@ -93,7 +98,13 @@ def evaluate(
     files = write_evaluation(folder, metrics, predictions, title)
     if fitted and class_map is None:  # the run keeps what its own map made of it, once all the rest is written
         fitted.write(run.path)
-    return Evaluation(metrics, predictions, files, answers, chosen, applied)
+    found = Evaluation(metrics, predictions, files, answers, chosen, applied)
+    return with_report(found, run, folder, watcher) if report else found
+
+
+def with_report(found: Evaluation, run: Run | Folds, folder: Path, watcher: Watcher) -> Evaluation:
+    """The evaluation with report.html and the model card among its files, written into its folder."""
+    return replace(found, files=[*found.files, *write_report(found, run, folder, watcher)])
 
 
 def answers_to(predictor: Predictor, table: CellTable, rows: np.ndarray, watcher: Watcher) -> Predictions:

@@ -14,8 +14,10 @@ from cytodistill.report.by_class import class_table
 from cytodistill.report.data_card import counts_tables, facts_table
 from cytodistill.report.exits import exits_table
 from cytodistill.report.judged import Judged
+from cytodistill.report.numbers import counted
 from cytodistill.report.overview import RESEARCH_ONLY, evaluated, warnings
 from cytodistill.report.page import markdown_templates
+from cytodistill.report.section import Points, Section
 
 FORMAT = 1
 INTENDED = (
@@ -74,6 +76,24 @@ def model_card_markdown(card: dict[str, Any], judged: Judged) -> str:
             counts=counts_tables(judged),
         )
     )
+
+
+def card_section(card: dict[str, Any]) -> Section:
+    """What of the card is not elsewhere on the page: the model, its use, the protocol and the limits."""
+    model = card["model"]
+    exits = model["exits"]
+    text = [
+        f"{model['backbone']} with {counted(exits, 'exit')}, by {model['method'].replace('_', ' ')}, teacher {model['teacher']}. It takes "
+        f"an {model['input']}, and gives the {model['output'] if exits > 1 else 'probability of each class'}.",
+        "model_card.md and model_card.json, beside this page, have the whole card, to be kept with the model.",
+    ]
+    lists = [
+        Points("Intended use", card["intended_use"]),
+        Points("Uses out of scope", card["out_of_scope_use"]),
+        Points("Protocol", card["protocol"]),
+        Points("Limits", card["limits"]),
+    ]
+    return Section("model-card", "Model card", text, lists=lists)
 
 
 def _model(judged: Judged) -> dict[str, Any]:

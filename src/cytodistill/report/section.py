@@ -41,8 +41,16 @@ class ShownCell:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Sentences in a list below a heading."""
+
+    title: str
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A section of the page: ``text`` in paragraphs and ``points`` in a list, then the rest in their order. Of
+    """A section of the page: ``text`` in paragraphs, ``lists`` below headings, then the rest in their order. Of
     ``folded`` tables only the caption shows until it is opened."""
 
     key: str
@@ -53,4 +61,4 @@ class Section:
     folded: Sequence[Table] = ()
     matrices: Sequence[Matrix] = ()
     cells: Sequence[ShownCell] = ()
-    points: Sequence[str] = ()
+    lists: Sequence[Points] = ()

@@ -35,5 +35,7 @@ def plain_markdown(value: Any) -> str:
         >>> plain_markdown("a|b <i>*c*")
         'a\\\\|b &lt;i&gt;\\\\*c\\\\*'
     """
+    if isinstance(value, Markup):  # what a template itself is made of
+        return str(value)
     text = " ".join(str(visible(value)).split())
     return MARKS.sub(r"\\\1", text.replace("&", "&amp;")).replace("<", "&lt;").replace(">", "&gt;")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cytodistill.files import atomic_write
 from cytodistill.report.by_class import class_section
@@ -18,7 +18,7 @@ from cytodistill.report.external import external_section
 from cytodistill.report.gallery import gallery_section
 from cytodistill.report.groups import groups_section
 from cytodistill.report.judged import Judged, judged
-from cytodistill.report.model_card import limits, model_card, model_card_markdown
+from cytodistill.report.model_card import card_section, model_card, model_card_markdown
 from cytodistill.report.one_vs_rest import one_vs_rest_section
 from cytodistill.report.overview import overview
 from cytodistill.report.page import page
@@ -57,7 +57,7 @@ def write_report(
     cells = judged(evaluation, run)
     card = model_card(cells)
     content = {
-        "report.html": page(overview(cells), sections(cells, watcher or Silent())),
+        "report.html": page(overview(cells), sections(cells, card, watcher or Silent())),
         "model_card.json": json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         "model_card.md": model_card_markdown(card, cells),
     }
@@ -67,7 +67,7 @@ def write_report(
     return [Path(folder) / name for name in content]
 
 
-def sections(cells: Judged, watcher: Watcher) -> list[Section]:
+def sections(cells: Judged, card: dict[str, Any], watcher: Watcher) -> list[Section]:
     """The sections of the page, those left out that these cells or this run have nothing for."""
     found = [
         external_section(cells),
@@ -82,7 +82,7 @@ def sections(cells: Judged, watcher: Watcher) -> list[Section]:
         gallery_section(cells, watcher),
         groups_section(cells),
         data_section(cells),
-        Section("limits", "Limits", points=limits(cells)),
+        card_section(card),
         settings_section(cells),
     ]
     return [section for section in found if section is not None]
