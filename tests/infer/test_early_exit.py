@@ -1,4 +1,4 @@
-"""Early exit with cells that leave: the same answers as all exits computed and chosen from afterwards, and less work."""
+"""Early exit with cells that leave: the answers of all exits computed and chosen from afterwards, and less work."""
 
 import numpy as np
 import pytest

@@ -135,7 +135,7 @@ def test_scans_own_thresholds_are_exceeded_not_met():
 @given(cells_and_thresholds(), st.sampled_from(KINDS), st.data())
 def test_a_lower_threshold_never_makes_an_answer_come_later(drawn, kind, data):
     probabilities, shares = drawn
-    exits, classes = probabilities.shape[1:]
+    exits = probabilities.shape[1]
     thresholds = [share * never(kind, exits) for share in shares]
     lower = [data.draw(st.floats(0, threshold)) for threshold in thresholds]
     early, late = (ExitPolicy(kind, tuple(each)).used(probabilities) for each in (lower, thresholds))
