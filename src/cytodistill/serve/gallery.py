@@ -39,6 +39,8 @@ class Filter:
     label: tuple[str, ...] = ()
     min_confidence: float | None = None
     max_confidence: float | None = None
+    min_doubt: float | None = None
+    max_doubt: float | None = None
     exit: int | None = None
     reviewed: bool | None = None
     reviewer: str | None = None
@@ -66,10 +68,10 @@ def _where(query: Select[Any], chosen: Filter) -> Select[Any]:
         query = query.where(CellRow.predicted.in_(chosen.predicted))
     if chosen.label:
         query = query.where(CellRow.label.in_(chosen.label))
-    if chosen.min_confidence is not None:
-        query = query.where(CellRow.confidence >= chosen.min_confidence)
-    if chosen.max_confidence is not None:
-        query = query.where(CellRow.confidence <= chosen.max_confidence)
+    least = {CellRow.confidence: chosen.min_confidence, CellRow.doubt: chosen.min_doubt}
+    most = {CellRow.confidence: chosen.max_confidence, CellRow.doubt: chosen.max_doubt}
+    query = query.where(*(column >= value for column, value in least.items() if value is not None))
+    query = query.where(*(column <= value for column, value in most.items() if value is not None))
     if chosen.reviewed is not None:
         query = query.where(CellRow.label.is_not(None) if chosen.reviewed else CellRow.label.is_(None))
     if chosen.reviewer is not None:

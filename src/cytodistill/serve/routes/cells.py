@@ -37,6 +37,8 @@ def cells(
     label: Names = [],  # noqa: B006
     min_confidence: Share = None,
     max_confidence: Share = None,
+    min_doubt: Share = None,
+    max_doubt: Share = None,
     exit: Annotated[int | None, Query(ge=1, le=64)] = None,
     reviewed: bool | None = None,
     reviewer: Annotated[str | None, Query(max_length=64)] = None,
@@ -54,6 +56,8 @@ def cells(
         tuple(label),
         min_confidence,
         max_confidence,
+        min_doubt,
+        max_doubt,
         exit,
         reviewed,
         reviewer,

@@ -16,11 +16,20 @@ export function answered(answer) {
     "section",
     { class: "answer", "aria-labelledby": "answer-title" },
     h("h2", { id: "answer-title" }, "The run says"),
-    h("p", { class: "lead" }, named(answer.predicted), " ", h("b", {}, percent(answer.confidence))),
+    h("p", { class: "lead" }, named(answer.predicted), h("b", {}, percent(believed(answer)))),
     h("dl", { class: "figures" }, ...abnormal(answer), ...doubts(answer), ...stopping(answer)),
     setOf(answer),
     table(answer),
   );
+}
+
+/**
+ * Probability of the class that is named: calibrated, where the run has a calibration.
+ *
+ * @param {{doubt: number}} answer
+ */
+export function believed({ doubt }) {
+  return 1 - doubt;
 }
 
 /** @param {Prediction} answer */

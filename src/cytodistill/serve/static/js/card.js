@@ -4,10 +4,11 @@
  * @typedef {import("./types.js").CellSummary} CellSummary
  */
 
+import { believed } from "./answer.js";
 import { address } from "./api.js";
 import { h } from "./dom.js";
 import { named, sign } from "./tint.js";
-import { className, percent } from "./words.js";
+import { className, counted, percent } from "./words.js";
 
 /**
  * @param {CellSummary} cell
@@ -21,9 +22,9 @@ export function card(cell) {
       "a",
       { class: ["card", cell.label && "done"], href: `#/cell/${cell.id}`, "data-id": cell.id, "aria-label": spoken(cell) },
       h("img", { src: address(`cells/${cell.id}/image`), alt: "", loading: "lazy", decoding: "async" }),
-      h("span", { class: "says" }, named(cell.predicted), h("span", { class: "figure" }, percent(cell.confidence))),
+      h("span", { class: "says" }, named(cell.predicted), h("span", { class: "figure" }, percent(believed(cell)))),
       cell.abnormal !== null && abnormality(cell.abnormal),
-      h("span", { class: "small" }, exits(cell), h("span", {}, `doubt ${percent(cell.doubt)}`)),
+      h("span", { class: "small" }, exits(cell), h("span", {}, dissent(cell))),
       verdict(cell),
     ),
   );
@@ -51,6 +52,12 @@ export function exits(cell) {
 }
 
 /** @param {CellSummary} cell */
+function dissent({ exit_classes, predicted }) {
+  const others = exit_classes.filter((name) => name !== predicted).length;
+  return others > 0 && `${counted(others, "exit differs", "exits differ")}`;
+}
+
+/** @param {CellSummary} cell */
 function verdict(cell) {
   if (cell.label === null) return null;
   const agrees = cell.label === cell.predicted;
@@ -68,12 +75,10 @@ function verdict(cell) {
  * @param {CellSummary} cell
  */
 export function spoken(cell) {
-  const others = cell.exit_classes.filter((name) => name !== cell.predicted).length;
   return [
-    `${className(cell.predicted)}, ${percent(cell.confidence)}`,
+    `${className(cell.predicted)}, ${percent(believed(cell))}`,
     cell.abnormal !== null && `abnormal ${percent(cell.abnormal)}`,
-    `doubt ${percent(cell.doubt)}`,
-    others > 0 && `${others} of ${cell.exit_classes.length} exits say otherwise`,
+    dissent(cell),
     cell.label !== null && (cell.label === cell.predicted ? "accepted" : `reviewed as ${className(cell.label)}`),
   ]
     .filter(Boolean)

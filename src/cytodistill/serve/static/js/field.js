@@ -7,6 +7,7 @@
  */
 
 import { announce, attempt } from "./announce.js";
+import { believed } from "./answer.js";
 import { address, call } from "./api.js";
 import { spoken } from "./card.js";
 import { CellList } from "./cells.js";
@@ -34,7 +35,7 @@ class FieldView {
   #marks = new Map();
   /** @type {Set<string>} classes that are not shown */
   #hidden = new Set();
-  #zoom = 0;
+  #zoom = matchMedia("(max-width: 48rem)").matches ? 2 : 0;
   #stage = h("div", { class: "field-stage" });
   #frame = h("div", { class: "field-frame" }, this.#stage);
   #side = h("aside", { class: "field-side", "aria-label": "The chosen cell" });
@@ -93,6 +94,7 @@ class FieldView {
   /** @param {Field} field */
   #drawStage(field) {
     this.#stage.style.setProperty("--ratio", `${field.width} / ${field.height}`);
+    this.#stage.style.setProperty("--zoom", String(ZOOMS[this.#zoom]));
     this.#marks = new Map(this.#list.cells.map((cell) => [cell.id, this.#mark(cell, field)]));
     const picture = field.image
       ? h("img", { src: address(`fields/${field.id}/image`), alt: `The field ${field.name}` })
@@ -171,8 +173,8 @@ class FieldView {
     fill(
       this.#side,
       h("img", { src: address(`cells/${cell.id}/image`), alt: "" }),
-      h("p", {}, named(cell.predicted), " ", h("b", {}, percent(cell.confidence))),
-      cell.abnormal !== null && h("p", { class: "soft" }, `abnormal ${percent(cell.abnormal)}, doubt ${percent(cell.doubt)}`),
+      h("p", {}, named(cell.predicted), " ", h("b", {}, percent(believed(cell)))),
+      cell.abnormal !== null && h("p", { class: "soft" }, `abnormal ${percent(cell.abnormal)}`),
       h("p", {}, cell.label === null ? "Not reviewed." : `${cell.reviewer} said ${className(cell.label)}.`),
       h("p", {}, h("a", { href: `#/cell/${cell.id}`, class: "button" }, "Open large")),
     );

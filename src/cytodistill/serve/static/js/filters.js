@@ -13,7 +13,7 @@ const ORDERS = /** @type {Record<string, [string, string, boolean]>} */ ({
   abnormal: ["Likely abnormal first", "abnormal", true],
   doubt: ["Most doubtful first", "doubt", true],
   disagreement: ["Exits that disagree first", "disagreement", true],
-  confidence: ["Most confident first", "confidence", true],
+  certain: ["Least doubtful first", "doubt", false],
   added: ["Latest first", "added", true],
   name: ["By name", "name", false],
 });
@@ -55,8 +55,8 @@ export function filters(changed) {
       "fieldset",
       { class: "range" },
       h("legend", {}, "Confidence, %"),
-      bound("from", "min_confidence", 0),
-      bound("to", "max_confidence", 100),
+      bound("from", "least", 0),
+      bound("to", "most", 100),
     ),
     exits > 1 &&
       select("Stops at", "exit", [
@@ -89,8 +89,9 @@ function queryOf(form) {
     sort,
     descending,
     predicted: said.getAll("predicted"),
-    min_confidence: share(said.get("min_confidence"), 0),
-    max_confidence: share(said.get("max_confidence"), 100),
+    // The probability in sight is 1 − doubt.
+    max_doubt: doubtOf(said.get("least"), 0),
+    min_doubt: doubtOf(said.get("most"), 100),
     exit: said.get("exit"),
     ...REVIEWED[String(said.get("reviews"))],
   };
@@ -100,9 +101,9 @@ function queryOf(form) {
  * @param {FormDataEntryValue|null} text percent
  * @param {number} free that which leaves all in
  */
-function share(text, free) {
+function doubtOf(text, free) {
   const value = Number(text);
-  return text === "" || text === null || !(value >= 0 && value <= 100) || value === free ? null : value / 100;
+  return text === "" || text === null || !(value >= 0 && value <= 100) || value === free ? null : 1 - value / 100;
 }
 
 /**

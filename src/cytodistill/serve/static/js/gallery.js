@@ -8,9 +8,12 @@ import { filters } from "./filters.js";
 import { bind } from "./keyboard.js";
 import { accept, classKeys, classOfKey, correct, undo } from "./reviewing.js";
 import { addView, arrive } from "./router.js";
+import { Signal } from "./signal.js";
 import { list } from "./state.js";
 import { counted } from "./words.js";
 
+/** Whether cells came or went since the gallery asked. */
+const stale = new Signal(false);
 const NARROW = matchMedia("(max-width: 48rem)");
 
 export function startGallery() {
@@ -30,6 +33,7 @@ class Gallery {
   #count = h("p", { class: "count", role: "status" });
   #heading = h("h1", { tabindex: -1 }, "Cells");
   #more = h("button", { type: "button", class: "more" }, "Show more");
+  #news = h("button", { type: "button", hidden: true, onclick: () => attempt(() => this.load()) }, "Cells have changed: show them");
   #empty = h("div", { class: "empty", hidden: true });
   /** @type {string|null} cell that has, or gets, the focus */
   #at = null;
@@ -40,9 +44,14 @@ class Gallery {
     const fold = h("details", { class: "fold", open: !NARROW.matches }, h("summary", {}, "Order and filter"), this.filters.form);
     fill(
       section,
-      h("div", { class: "head" }, this.#heading, this.#count),
+      h("div", { class: "head" }, this.#heading, this.#news, this.#count),
       h("div", { class: "split" }, fold, h("div", {}, this.#grid, this.#empty, h("p", { class: "ends" }, this.#more))),
     );
+    stale.watch((changed) => {
+      this.#news.hidden = !changed;
+      // Nobody is disturbed where there is nothing to look at yet.
+      if (changed && this.#list?.cells.length === 0 && !section.hidden) attempt(() => this.load());
+    });
     this.#more.addEventListener("click", () => attempt(() => this.#extend()));
     this.#grid.addEventListener("keydown", (event) => this.#walk(event));
     this.#grid.addEventListener("focusin", (event) => this.#mark(idOf(event.target)));
@@ -53,12 +62,11 @@ class Gallery {
   }
 
   async show() {
-    const stale = !this.#list || freshened;
     const back = this.#list && list.value !== this.#list;
     if (this.#list && back) list.set(this.#list);
     this.#ends = [bind(this.#keys())];
     arrive("Cells");
-    if (stale) await this.load();
+    if (!this.#list || stale.value) await this.load();
     const link = this.#at && this.#link(this.#at);
     if (link) link.focus();
   }
@@ -69,7 +77,7 @@ class Gallery {
 
   /** Ask again, from the top. */
   async load() {
-    freshened = false;
+    stale.set(false);
     const found = new CellList(this.filters.query());
     await found.more();
     this.#list = found;
@@ -109,7 +117,7 @@ class Gallery {
     this.#grid.hidden = empty;
     if (!empty) return;
     const query = this.filters.query();
-    const filtered = query.predicted.length || query.exit || query.min_confidence !== null || query.max_confidence !== null || "reviewed" in query || "agrees" in query;
+    const filtered = query.predicted.length || query.exit || query.min_doubt !== null || query.max_doubt !== null || "reviewed" in query || "agrees" in query;
     fill(
       this.#empty,
       h("p", { class: "lead" }, filtered ? "No cell is like this." : "No cells yet."),
@@ -169,12 +177,9 @@ class Gallery {
   }
 }
 
-/** Whether cells came or went since the gallery asked. */
-let freshened = false;
-
-/** The gallery asks again when it is next looked at. */
+/** Cells came or went: the gallery asks again when it is next looked at, or when its reader wants it. */
 export function refreshGallery() {
-  freshened = true;
+  stale.set(true);
 }
 
 /** @param {EventTarget|null} target */

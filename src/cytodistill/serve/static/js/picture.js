@@ -82,7 +82,7 @@ export class Picture {
     });
     const heading = exits.length > 1 ? "What each exit said" : "What it looked at";
     return h("section", { class: "by-exit", "aria-labelledby": "exits-title" },
-      h("div", { class: "title" }, h("h2", { id: "exits-title" }, heading), run().explains && this.#choices()),
+      h("div", { class: "title" }, h("h2", { id: "exits-title" }, heading, exits.length > 1 && h("span", { class: "note" }, " not calibrated")), run().explains && this.#choices()),
       h("ol", { class: "exit-list" }, ...items),
       run().explains && h("p", { class: "soft note" }, "Yellow is where the map speaks for the class, dark blue where a little. Whether such maps mean anything for this run, `cytodistill explain` tests."));
   }
