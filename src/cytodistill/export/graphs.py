@@ -30,6 +30,9 @@ class FromCells(nn.Module):
     ``Preprocess`` as one product and one sum: x / (255 σ) − μ / σ.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, segment: nn.Module, data: Data) -> None:
         super().__init__()
         deviation = np.asarray(data.std, np.float64)[:, None, None]

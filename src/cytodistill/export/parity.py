@@ -101,6 +101,20 @@ class Parity:
             "accuracy_change": max((c.accuracy_change[-1] for c in self.comparisons), key=abs),
         }
 
+    @property
+    def words(self) -> str:
+        """The worst of the comparisons, for people."""
+        worst = self.summary()
+        voices = len(self.accuracy)
+        most = [max(comparison.label_changes[voice] for comparison in self.comparisons) for voice in range(voices)]
+        changes = f"{most[-1]} of {self.cells} labels changed"
+        if voices > 2:
+            changes += f" by all exits together, {max(most[:-1])} by one of them"
+        return (
+            f"{self.precision} against the run on its {self.cells} validation cells, at worst: {changes}; accuracy "
+            f"{100 * worst['accuracy_change']:+.2f} points; probabilities differ by {worst['difference']:.2g}"
+        )
+
     def write(self, folder: Path) -> None:
         """Write parity.json and parity.md."""
         content = {

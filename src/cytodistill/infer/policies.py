@@ -11,6 +11,7 @@ from typing import Any
 
 from cytodistill.errors import CytodistillError
 from cytodistill.files import atomic_write
+from cytodistill.infer.artifact import Artifact, is_artifact
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.promise import Promise, promise_from_dict
 from cytodistill.train.run_folder import Run
@@ -96,11 +97,13 @@ def parse_policies(content: bytes, called: str) -> tuple[dict[str, FittedPolicy]
 
 
 def weights_digest(run: Run) -> str:
-    """SHA-256 of the run's weights; a fit again, or on another machine, may end in others.
+    """SHA-256 of the run's weights; a fit again, or on another machine, may end in others. An artifact says it itself.
 
     Raises:
         CytodistillError: the weights cannot be read.
     """
+    if is_artifact(run.path):
+        return Artifact.open(run.path).graphs.weights
     file = run.path / "model.safetensors"
     try:
         with open(file, "rb") as weights:

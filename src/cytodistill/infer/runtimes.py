@@ -169,6 +169,16 @@ def import_openvino() -> Any:
     return openvino
 
 
+def import_nncf() -> Any:
+    """The module nncf, which quantises for OpenVINO; a CytodistillError where it is not installed."""
+    import_openvino()
+    try:
+        import nncf
+    except ImportError:
+        raise _not_installed("openvino", "NNCF") from None
+    return nncf
+
+
 def _not_installed(runtime: str, name: str) -> CytodistillError:
     return CytodistillError(f"runtime {runtime}: {name} is not installed; pip install 'cytodistill[export]'")
 
