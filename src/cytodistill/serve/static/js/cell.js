@@ -16,7 +16,7 @@ import { goesOn, panel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { accept, classKeys, classOfKey, correct, reviewed, undo } from "./reviewing.js";
 import { addView, arrive, go } from "./router.js";
-import { list } from "./state.js";
+import { list, looked } from "./state.js";
 import { counted } from "./words.js";
 
 export function startCell() {
@@ -62,6 +62,7 @@ class CellView {
 
   /** @param {Cell} cell */
   #draw(cell) {
+    looked.set(cell.id);
     const place = list.value.position(cell.id);
     const heading = h("h1", { tabindex: -1 }, cell.name || "Cell");
     this.#picture = new Picture(cell, this.#leaving.signal);

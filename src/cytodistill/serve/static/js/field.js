@@ -15,7 +15,7 @@ import { byId, fill, h } from "./dom.js";
 import { bind } from "./keyboard.js";
 import { accept, classKeys, classOfKey, correct, undo } from "./reviewing.js";
 import { addView, arrive, go } from "./router.js";
-import { list, run } from "./state.js";
+import { list, looked, run } from "./state.js";
 import { named, numberOf, tintOf } from "./tint.js";
 import { className, counted, percent } from "./words.js";
 
@@ -54,7 +54,8 @@ class FieldView {
   /** @param {string} id */
   async show(id) {
     this.#ends = [bind(this.#keys())];
-    const wanted = location.hash.split("/")[3] ?? (this.#field?.id === id ? this.#at : null);
+    const wanted = location.hash.split("/")[3] ?? looked.value;
+    looked.set(null);
     this.#field = await call(`fields/${id}`);
     const column = run().abnormal.length ? "abnormal" : "doubt";
     this.#list = new CellList({ field: id, sort: column, descending: true }, 500);
@@ -63,7 +64,8 @@ class FieldView {
     this.#draw(/** @type {Field} */ (this.#field));
     const shown = this.#list;
     this.#ends.push(shown.changed.watch(() => shown === this.#list && this.#refresh()));
-    this.#choose(wanted ?? this.#list.cells[0]?.id ?? null, wanted !== null);
+    const known = wanted !== null && this.#marks.has(wanted);
+    this.#choose(known ? wanted : (this.#list.cells[0]?.id ?? null), known);
   }
 
   hide() {

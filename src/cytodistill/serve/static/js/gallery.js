@@ -9,7 +9,7 @@ import { bind } from "./keyboard.js";
 import { accept, classKeys, classOfKey, correct, undo } from "./reviewing.js";
 import { addView, arrive } from "./router.js";
 import { Signal } from "./signal.js";
-import { list } from "./state.js";
+import { list, looked } from "./state.js";
 import { counted } from "./words.js";
 
 /** Whether cells came or went since the gallery asked. */
@@ -67,8 +67,9 @@ class Gallery {
     this.#ends = [bind(this.#keys())];
     arrive("Cells");
     if (!this.#list || stale.value) await this.load();
-    const link = this.#at && this.#link(this.#at);
-    if (link) link.focus();
+    if (looked.value && this.#link(looked.value)) this.#mark(looked.value);
+    looked.set(null);
+    if (this.#at) this.#link(this.#at)?.focus();
   }
 
   hide() {

@@ -13,6 +13,9 @@ export const model = new Signal(/** @type {Model|null} */ (null));
 /** The list of cells that "next" and "previous" walk through: the gallery's, or a field's. */
 export const list = new Signal(new CellList({}));
 
+/** The cell that was last looked at large: where a list is gone on with. */
+export const looked = new Signal(/** @type {string|null} */ (null));
+
 /** @type {Signal<import("./types.js").Agreement|null>} */
 export const agreement = new Signal(/** @type {import("./types.js").Agreement|null} */ (null));
 
