@@ -690,6 +690,25 @@ def _(bench: Bench) -> list[str]:
     return ["evaluate", str(bench.done()), "cells"]
 
 
+@case(
+    RUN, "calibrators fitted on test cells", r"calibration.json: was fitted on the split 'test', which must not judge"
+)
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    fingerprint = json.loads((bench.folder / run / "run.json").read_text())["fingerprint"]
+    content = {"format": 1, "run": fingerprint, "fitted_on": {"split": "test", "cells": 2, "groups": 2}}
+    bench.write(f"{run}/calibration.json", json.dumps(content))
+    return ["evaluate", str(run)]
+
+
+@case(RUN, "calibrators of another run", r"calibration.json: was fitted for another run; delete it")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    content = {"format": 1, "run": "of another", "fitted_on": {"split": "val", "cells": 2, "groups": 2}}
+    bench.write(f"{run}/calibration.json", json.dumps(content))
+    return ["evaluate", str(run)]
+
+
 @case(WEIGHTS, "teacher that has seen the test cells", r"teacher.source=done: \d+ of the \d+ test cells trained that")
 def _(bench: Bench) -> list[str]:
     shutil.copytree(bench.stock.folder / "cells", bench.folder / "cells")
@@ -965,8 +984,66 @@ def _(bench: Bench) -> list[str]:
     return ["demo", "-o", bench.cells()]
 
 
+@case(COMMAND, "evaluate on one group", r"cells.csv: its 2 cells are all of the group 'slide', .*--one-group")
+def _(bench: Bench) -> list[str]:
+    source = bench.manifest("path,label,group", "benign/0,benign,slide", "malign/0,malign,slide")
+    return ["evaluate", str(bench.done()), source]
+
+
+@case(COMMAND, "evaluate by a map that misses a class", r"--map herlev-binary: does not say of class 'benign'")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.done()), "--map", "herlev-binary"]
+
+
+@case(COMMAND, "external test with one map", r"--source-map: is for an external test; give SOURCE and the --map")
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.done()), bench.cells("x", "y"), "--source-map", "cric-binary"]
+
+
+@case(COMMAND, "audit of cells without groups", r"cells: every cell is a group of its own.*data inspect --near")
+def _(bench: Bench) -> list[str]:
+    return ["audit", bench.cells(), "-o", "audit", "--pretrained", "none"]
+
+
+@case(COMMAND, "audit into a folder that is not empty", r"papers: is not empty and holds no audit; choose another")
+def _(bench: Bench) -> list[str]:
+    bench.write("papers/notes.txt")
+    rows = [f"{name}/{n},{name},slide{n // 2}" for name in ("benign", "malign") for n in range(6)]
+    return ["audit", bench.manifest("path,label,group", *rows), "-o", "papers", "--pretrained", "none"]
+
+
 cases(
     COMMAND,
+    (
+        "evaluate by a map that is not there",
+        lambda b: ["evaluate", str(b.done()), "--map", "herlev-binry"],
+        r"herlev-binry.*herlev-binary",
+    ),
+    (
+        "predict at an operating point that is not there",
+        lambda b: ["predict", str(b.done()), b.cells(), "--operating-point", "youden"],
+        r"--operating-point youden: done has none, for .*",
+    ),
+    (
+        "predict with sets that are not there",
+        lambda b: ["predict", str(b.done()), b.cells(), "--sets", "lac-0.5"],
+        r"--sets lac-0.5: done has none",
+    ),
+    (
+        "predict by a policy that is not there",
+        lambda b: ["predict", str(b.done()), b.cells(), "--policy", "early"],
+        r"policy 'early': done has none.*cytodistill policy done",
+    ),
+    (
+        "predict raw probabilities as sets",
+        lambda b: ["predict", str(b.done()), b.cells(), "--raw", "--sets", "lac-0.9"],
+        r"--sets lac-0.9: was chosen on calibrated probabilities; leave --raw out",
+    ),
+    (
+        "resume what went to standard output",
+        lambda b: ["predict", str(b.done()), b.cells(), "--resume"],
+        r"--resume: what went to standard output cannot be resumed; name a file with -o",
+    ),
     (
         "evaluate an unknown split",
         lambda b: ["evaluate", str(b.done()), "--split", "dev"],
@@ -1142,7 +1219,7 @@ def test_a_run_whose_loss_is_lost_says_so_and_stays_a_run_to_resume(bench: Bench
 def test_a_failure_at_a_later_epoch_keeps_the_checkpoint(bench: Bench) -> None:
     """The run goes on from the last good epoch once what stopped it is gone."""
     run = bench.stopped()
-    with mock.patch("cytodistill.train.loop.classification_metrics", side_effect=CytodistillError("stopped: why")):
+    with mock.patch("cytodistill.train.validate.classification_metrics", side_effect=CytodistillError("stopped: why")):
         said = run_main(bench, bench.resume(run))
     assert said.code == 2
     assert said.err == "error: stopped: why\n"

@@ -76,7 +76,7 @@ def test_arms(drawn: list[Draw], out: Path, device: str, watcher: Watcher) -> It
         if tested is None:
             watcher.say(f"run {number} of {len(drawn)}: seed {draw.seed}, {draw.arm} split")
             run = fit(draw.table, folder, recipe=draw.recipe, resume=True, device=device, watcher=watcher)
-            evaluate(run, device=device, watcher=watcher)
+            evaluate(run, device=device, report=False, one_group=True, watcher=watcher)
             tested = _stored(draw, folder)
         if tested is None:
             raise CytodistillError(f"{folder}: its report cannot be read back; delete that folder and audit again")

@@ -26,6 +26,9 @@ def evaluate(
     source_map: Annotated[
         str | None, typer.Option(help="The map of SOURCE's classes, where these are not the run's.")
     ] = None,
+    one_group: Annotated[
+        bool, typer.Option("--one-group", help="Accept cells of a single group; there are no intervals then.")
+    ] = False,
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -59,6 +62,7 @@ def evaluate(
                 out=out,
                 format=format,
                 device=device.value,
+                one_group=one_group,
                 watcher=terminal,
             )
         else:
@@ -70,6 +74,7 @@ def evaluate(
                 class_map=class_map,
                 format=format,
                 device=device.value,
+                one_group=one_group,
                 watcher=terminal,
             )
     terminal.out.print(metrics_table(found.metrics))

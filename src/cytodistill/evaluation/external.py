@@ -13,7 +13,7 @@ from cytodistill.evaluation.applied import Applied, apply_fitted, collapse_appli
 from cytodistill.evaluation.intervals import share_interval
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
-from cytodistill.evaluation.run import Evaluation, answers_to, fitted_of, source_name
+from cytodistill.evaluation.run import Evaluation, answers_to, check_two_groups, fitted_of, source_name
 from cytodistill.evaluation.trust import trust_report
 from cytodistill.infer.cells import external_cells
 from cytodistill.infer.fitted import Fitted
@@ -33,6 +33,7 @@ def evaluate_external(
     out: str | Path | None = None,
     format: str | None = None,
     device: str = "auto",
+    one_group: bool = False,
     watcher: Watcher | None = None,
 ) -> Evaluation:
     """Figures of a finished run on a data set of other classes, in the classes that two maps have in common.
@@ -52,11 +53,12 @@ def evaluate_external(
         out: folder for the files; ``run/external/<source>`` by default.
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
+        one_group: accept cells of a single group, whose figures have no intervals.
         watcher: is told of progress.
 
     Raises:
         CytodistillError: the run or the source cannot be used, the maps have different targets or miss a class, or the
-            source has cells of groups that trained the run.
+            source has cells of groups that trained the run, or of a single group.
     """
     watcher = watcher or Silent()
     run = run if isinstance(run, Run) else Run.open(run)
@@ -65,6 +67,8 @@ def evaluate_external(
     own_map.matrix(run.classes)  # a class that it misses is known now, before a cell is read
     predictor = load(run, device)
     mapped = other_map.apply(external_cells(run, source, split, format))
+    if not one_group:
+        check_two_groups(mapped.table.groups, source_name(source) or "")
     answers = answers_to(predictor, mapped.table, np.arange(len(mapped.table)), watcher)
     collapsed = _collapse(answers, own_map)
     table = mapped.table

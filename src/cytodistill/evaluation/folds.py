@@ -50,7 +50,7 @@ def evaluate_folds(
     found = []
     for fold, run in enumerate(folds.runs):
         watcher.say(f"fold {fold + 1} of {folds.info['folds']}: {run.path}")
-        found.append(evaluate(run, device=device, report=False, watcher=watcher))
+        found.append(evaluate(run, device=device, report=False, one_group=True, watcher=watcher))
     if len({evaluation.answers.exit_probabilities.shape[1:] for evaluation in found}) > 1:
         raise CytodistillError(f"{folds.path}: the chosen runs of its folds have different exits; fit them alike")
     exits = np.concatenate([evaluation.answers.exit_probabilities for evaluation in found])

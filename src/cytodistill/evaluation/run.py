@@ -17,6 +17,7 @@ from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.evaluation.trust import trust_report
 from cytodistill.evaluation.validation import fit_on_validation
+from cytodistill.infer.artifact import is_artifact
 from cytodistill.infer.cells import cells_to_judge
 from cytodistill.infer.fitted import Fitted, read_fitted
 from cytodistill.infer.predictor import Predictions, Predictor, load
@@ -51,6 +52,7 @@ def evaluate(
     format: str | None = None,
     device: str = "auto",
     report: bool = True,
+    one_group: bool = False,
     watcher: Watcher | None = None,
 ) -> Evaluation:
     """Figures of a finished run on one split of its own cells, or on another source of the same classes.
@@ -67,17 +69,20 @@ def evaluate(
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
         report: whether to write report.html and the model card, which takes seconds.
+        one_group: accept cells of a single group, whose figures have no intervals.
         watcher: is told of progress.
 
     Raises:
         CytodistillError: the run cannot be used, the source cannot be read or has other classes or no such split, its
-            cells trained the run or are of groups that did, or cells without a label.
+            cells trained the run or are of groups that did, they are of a single group, or some have no label.
     """
     watcher = watcher or Silent()
     run = run if isinstance(run, Run) else Run.open(run)
     predictor = load(run, device)
     table, rows, split = cells_to_judge(run, source, split or "test", format)
     marked = map_of(run, class_map)
+    if not one_group:
+        check_two_groups(table.groups[rows], source_name(source) or f"{run.path}, split {split}")
     answers = answers_to(predictor, table, rows, watcher)
     chosen = table.with_frame(table.frame.iloc[rows])
     metrics = metrics_report(
@@ -96,7 +101,8 @@ def evaluate(
     folder = Path(out) if out is not None else run.path / "report"
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    if fitted and class_map is None:  # the run keeps what its own map made of it, once all the rest is written
+    # The run keeps what its own map made of it, once all the rest is written; an artifact stays as it was exported.
+    if fitted and class_map is None and not is_artifact(run.path):
         fitted.write(run.path)
     found = Evaluation(metrics, predictions, files, answers, chosen, applied)
     return with_report(found, run, folder, watcher) if report else found
@@ -167,6 +173,16 @@ def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: 
         run.classes,
         marked,
     )
+
+
+def check_two_groups(groups: np.ndarray, where: str) -> None:
+    """Raise CytodistillError where all cells are of one group: nothing then says how far the figures would go astray on
+    another field, slide or patient."""
+    if len(np.unique(groups)) == 1:
+        raise CytodistillError(
+            f"{where}: its {len(groups)} cells are all of the group {groups[0]!r}, and intervals need two groups or "
+            "more; add cells of others, or accept figures without intervals with --one-group"
+        )
 
 
 def _is_new(source: str | Path | CellTable | None, split: str) -> bool:

@@ -102,7 +102,7 @@ def predict(
     file = Path(out) if out is not None else None
     layout_of(file)
     request = Request(
-        Path(run).absolute(),
+        Path(run),
         raw=raw,
         policy=policy,
         operating_point=operating_point,
@@ -123,12 +123,14 @@ def predict(
         def blocks(start: int) -> Generator[Block]:
             if workers == 1:
                 return mine.blocks(items, start)
-            return spread_blocks(request, items, workers, mine.block_size(len(items)), start)
+            return spread_blocks(
+                replace(request, run=request.run.absolute()), items, workers, mine.block_size(len(items)), start
+            )
 
         if file is None:
             done = _to_stdout(mine.head, blocks(0))
         else:
-            about = {"run": str(request.run), "inputs": [str(Path(source).absolute()) for source in given]}
+            about = {"run": str(request.run.absolute()), "inputs": [str(Path(source).absolute()) for source in given]}
             with open_output(file, _asked(request, mine, items), mine.head, resume=resume, about=about) as output:
                 if not output.finished:
                     _write(output, blocks(output.done.cells), Pace(watcher, len(items), output.done.cells))

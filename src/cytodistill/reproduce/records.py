@@ -63,7 +63,7 @@ def run_system(
     """
     chosen = recipe.override(settings_of(system, folder))
     run = fit(table, folder / system.home, recipe=chosen, resume=True, device=device, watcher=watcher)
-    evaluation = evaluate(run, device=device)
+    evaluation = evaluate(run, device=device, report=False, one_group=True)
     metrics, info = evaluation.metrics, run.info
     images = chosen.estimator.head == "none" or chosen.estimator.features != "shape"
     record = {
