@@ -50,6 +50,8 @@ def test_filters_do_what_they_say(client, upload):
         ({"predicted": ["left", "right"]}, lambda cell: cell["predicted"] in ("left", "right")),
         ({"min_confidence": middle}, lambda cell: cell["confidence"] >= middle),
         ({"max_confidence": middle}, lambda cell: cell["confidence"] <= middle),
+        ({"min_doubt": 0.3}, lambda cell: cell["doubt"] >= 0.3),
+        ({"max_doubt": 0.3}, lambda cell: cell["doubt"] <= 0.3),
         ({"exit": 3}, lambda cell: cell["stops_at"] == 3),
         ({"reviewed": "true"}, lambda cell: cell["label"] is not None),
     )
@@ -63,8 +65,9 @@ def test_filters_do_what_they_say(client, upload):
 def test_a_stored_cell_says_what_predict_said(client, upload, predictor, files):
     said = {}
     for cell in page(client, upload=upload["id"], limit=500)["cells"]:
-        answer = client.get(f"/api/v1/cells/{cell['id']}").json()["prediction"]["probabilities"]
-        said[cell["name"]] = [answer[name] for name in predictor.classes]
+        answer = client.get(f"/api/v1/cells/{cell['id']}").json()["prediction"]
+        said[cell["name"]] = [answer["probabilities"][name] for name in predictor.classes]
+        assert cell["exit_classes"] == [exit["predicted"] for exit in answer["exits"]]
     wanted = predictor.predict(files[::3]).probabilities
     np.testing.assert_allclose([said[f"{n}.png"] for n in range(len(wanted))], wanted, atol=1e-5)
 

@@ -239,11 +239,8 @@ def test_the_gallery_shows_what_is_asked_for(served, visit):
     assert doubts == sorted(doubts, reverse=True)
 
 
-NAMES = [
-    '<img src=x onerror="document.title=1">.png',
-    "<script>alert(1)</script>.png",
-    "javascript:alert(1)//{{7*7}}.png",
-]
+# Without what a browser itself changes in a file's name: quotes and slashes.
+NAMES = ["<img src=x onerror=document.title=1>.png", "<script>alert(1)<!--.png", "javascript:alert(1){{7*7}}.png"]
 
 
 def test_names_are_text_and_nothing_else(served, visit, tmp_path):
@@ -307,7 +304,7 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over(served, visit, field):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     cell = get(served, "cells?reviewed=true&limit=1")["cells"][0]["id"]
     field_id = next(upload["fields"][0]["id"] for upload in get(served, "uploads") if upload["fields"])
-    page = visit(served, ".card")
+    page = visit(served)
     ready = {"": ".card", f"cell/{cell}": ".map", f"field/{field_id}": ".mark", "uploads": ".job", "reviews": ".tiles"}
     for place, element in ready.items():
         page.goto(f"{served}/#/{place}")
@@ -317,7 +314,9 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over(served, visit, field):
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, width)
             # A scheme changes colours alone.
-            options = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
+            options = {"resultTypes": ["violations"], "preload": False}
+            if scheme == "dark":
+                options["runOnly"] = ["color-contrast"]
             found = axe.run(page, options=options).response["violations"]
             grave = {one["id"]: one["nodes"] for one in found if one["impact"] in ("serious", "critical")}
             assert grave == {}, (place, width, scheme)
