@@ -81,10 +81,10 @@ def model_card_markdown(card: dict[str, Any], judged: Judged) -> str:
 def card_section(card: dict[str, Any]) -> Section:
     """What of the card is not elsewhere on the page: the model, its use, the protocol and the limits."""
     model = card["model"]
-    exits = model["exits"]
+    exits, method = model["exits"], model["method"].replace("_", " ")
     text = [
-        f"{model['backbone']} with {counted(exits, 'exit')}, by {model['method'].replace('_', ' ')}, teacher {model['teacher']}. It takes "
-        f"an {model['input']}, and gives the {model['output'] if exits > 1 else 'probability of each class'}.",
+        f"{model['backbone']} with {counted(exits, 'exit')}, by {method}, teacher {model['teacher']}. It takes an "
+        f"{model['input']}, and gives the {model['output'] if exits > 1 else 'probability of each class'}.",
         "model_card.md and model_card.json, beside this page, have the whole card, to be kept with the model.",
     ]
     lists = [
