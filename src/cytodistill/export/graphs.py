@@ -75,7 +75,10 @@ def parts_of(network: Network, data: Data, weights: str, suffixes: Sequence[str]
     module: nn.Module = FromCells(WholeSegment(network, network.exits).eval(), data)
     whole = Part(_graph("whole", network.exits, suffixes), module, (cells,))
     parts, state = [whole], (cells,)
-    for number, segment in enumerate(segments_of(network), start=1):
+    segments = segments_of(network)
+    if len(segments) == 1:  # it is the whole
+        return Graphs(weights, (whole.graph,), whole.graph), parts
+    for number, segment in enumerate(segments, start=1):
         module = FromCells(segment.eval(), data) if number == 1 else segment.eval()
         parts.append(Part(_graph(f"segment{number}", segment.exits, suffixes), module, state))
         with torch.no_grad():
