@@ -10,10 +10,10 @@ import { named } from "./tint.js";
 
 /** Orders of the gallery, what most deserves a look first: value → [words, column, descending]. */
 const ORDERS = /** @type {Record<string, [string, string, boolean]>} */ ({
-  abnormal: ["Likely abnormal first", "abnormal", true],
-  doubt: ["Most doubtful first", "doubt", true],
-  disagreement: ["Exits that disagree first", "disagreement", true],
-  certain: ["Least doubtful first", "doubt", false],
+  abnormal: ["Abnormal first", "abnormal", true],
+  doubt: ["Doubtful first", "doubt", true],
+  disagreement: ["Exits disagree first", "disagreement", true],
+  certain: ["Certain first", "doubt", false],
   added: ["Latest first", "added", true],
   name: ["By name", "name", false],
 });
