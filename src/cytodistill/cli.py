@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from cytodistill.commands import auditing, data, evaluation, policies, prediction, reproduction, serving, training
+from cytodistill.commands import (
+    auditing,
+    benching,
+    data,
+    evaluation,
+    exporting,
+    policies,
+    prediction,
+    reproduction,
+    serving,
+    training,
+)
 from cytodistill.errors import CytodistillError, Interrupted
 
 app = typer.Typer(
@@ -49,6 +60,8 @@ COMMANDS = (
     policies.policy,
     training.model,
     evaluation.explain,
+    exporting.export,
+    benching.bench,
     auditing.audit,
     reproduction.reproduce,
     serving.serve,

@@ -1,0 +1,1 @@
+"""How fast a run is, and its exports: latency, throughput, files to answers, memory."""
