@@ -21,7 +21,7 @@ from cytodistill.report.section import Points, Section
 
 FORMAT = 1
 INTENDED = (
-    "Research on the classification of single, already cropped cells of cervical smears into the classes below.",
+    "Research on the classification of single, already cropped cells of cervical smears into the model's classes.",
     "Comparison with other models on the same cells, splits and groups.",
     "A second opinion in research on how doubtful cells are handed to people.",
 )
