@@ -34,5 +34,5 @@ def run_demo(out: Path, terminal: Terminal) -> None:
     run = fit(out / "cells", out / "run", recipe="demo", watcher=terminal)
     found = evaluate(run, watcher=terminal)
     terminal.out.print(metrics_table(found.metrics))
-    for file in found.files[:3]:
+    for file in (f for f in found.files if f.name in ("metrics.json", "report.html", "confusion.png")):
         terminal.result(str(file))

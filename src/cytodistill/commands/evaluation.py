@@ -32,7 +32,7 @@ def evaluate(
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Figures of each exit and the ensemble; writes metrics.json, predictions.csv and pictures."""
+    """Figures of each exit and the ensemble; writes a report, a model card, metrics.json, predictions.csv."""
     from cytodistill.evaluation import metrics_table
     from cytodistill.evaluation.external import evaluate_external, external_lines
     from cytodistill.evaluation.folds import evaluate_folds
@@ -80,8 +80,9 @@ def evaluate(
     terminal.out.print(metrics_table(found.metrics))
     for line in (*external_lines(found.metrics), *trust_lines(found.metrics)):
         terminal.result(line)
-    for file in found.files[:3]:
-        terminal.result(str(file))
+    for file in found.files:
+        if file.name in ("metrics.json", "predictions.csv", "report.html"):
+            terminal.result(str(file))
 
 
 def explain(

@@ -13,7 +13,7 @@ from cytodistill.evaluation.applied import Applied, apply_fitted, collapse_appli
 from cytodistill.evaluation.intervals import share_interval
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
-from cytodistill.evaluation.run import Evaluation, answers_to, check_two_groups, fitted_of, source_name
+from cytodistill.evaluation.run import Evaluation, answers_to, check_two_groups, fitted_of, source_name, with_report
 from cytodistill.evaluation.trust import trust_report
 from cytodistill.infer.cells import external_cells
 from cytodistill.infer.fitted import Fitted
@@ -33,6 +33,7 @@ def evaluate_external(
     out: str | Path | None = None,
     format: str | None = None,
     device: str = "auto",
+    report: bool = True,
     one_group: bool = False,
     watcher: Watcher | None = None,
 ) -> Evaluation:
@@ -53,6 +54,7 @@ def evaluate_external(
         out: folder for the files; ``run/external/<source>`` by default.
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
+        report: whether to write report.html and the model card, which takes seconds.
         one_group: accept cells of a single group, whose figures have no intervals.
         watcher: is told of progress.
 
@@ -93,7 +95,8 @@ def evaluate_external(
     folder = Path(out) if out is not None else run.path / "external" / named.stem
     title = f"{run.path.name} on {named.name}, {other_map.target} ({len(table)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    return Evaluation(metrics, predictions, files, collapsed, table, applied)
+    found = Evaluation(metrics, predictions, files, collapsed, table, applied)
+    return with_report(found, run, folder, watcher) if report else found
 
 
 def _collapse(answers: Predictions, class_map: ClassMap) -> Predictions:
