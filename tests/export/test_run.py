@@ -39,7 +39,11 @@ def run(tiny_run, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["onnx", "openvino"])
 def artifact(run, request):
-    return export(run, run.path.parent / request.param, runtime=request.param).path
+    out = run.path.parent / request.param
+    out.mkdir()
+    for file in ("parity.json", "parity.md"):
+        (out / file).write_text("of an export that was refused")
+    return export(run, out, runtime=request.param).path
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,8 @@ def test_networks_of_one_exit_and_msdnets(run, tmp_path, settings, segments):
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_int8_is_smaller_and_says_what_it_changes(run, tmp_path, every_cell, runtime):
+    if runtime == "openvino":  # NNCF takes seconds for every graph
+        run = other_network(run, tmp_path / "run", {"student.multi_exit": False})
     done = export(run, tmp_path / "int8", runtime=runtime, int8=True, agreement=0, accuracy_change=1, measured=8)
     table = run.table()
     rows = table.indices("val")
@@ -181,18 +187,14 @@ def test_one_that_answers_otherwise_leaves_its_report_alone(run, tmp_path, monke
     assert sorted(file.name for file in out.iterdir()) == ["parity.json", "parity.md"]
     assert json.loads((out / "parity.json").read_text())["beyond"]
     assert list(tmp_path.iterdir()) == [out]
-    monkeypatch.undo()
-    with pytest.raises(SystemExit) as ended:
-        main(["export", str(run.path), "-o", str(out)])
-    assert not ended.value.code
-    assert "0 of 9 labels changed" in capsys.readouterr().out
-    assert Artifact.open(out).info["parity"]["label_changes"] == 0
+    with pytest.raises(CytodistillError, match="not a run folder"):
+        load(out)
 
 
 def test_an_interrupted_one_leaves_nothing(run, tmp_path):
     class Interrupting(Silent):
         def step(self, stage, done, total, note=""):
-            if stage == "compare":
+            if done == 1:  # the first graph is written
                 raise Interrupted("interrupted")
 
     left = tmp_path / ".artifact.999999999.tmp"  # by one that was killed

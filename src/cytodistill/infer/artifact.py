@@ -127,6 +127,7 @@ def _read(file: Path) -> dict[str, Any]:
             )
         if info[SEAL] != _seal(info):
             raise CytodistillError(f"{file}: changed since it was written; export the run again")
+        _ = info["runtime"], info["run"]["weights"], info["segments"], info["whole"], info["files"]
     except FileNotFoundError:
         raise CytodistillError(f"{file}: gone; export the run again") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
