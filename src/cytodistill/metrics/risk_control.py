@@ -1,8 +1,8 @@
 """Risk control: the boldest of several ways to decide whose risk is shown to be small, without assumptions about the
 model.
 
-Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei, Learn then Test: Calibrating Predictive Algorithms to Achieve
-Risk Control, 2021; Annals of Applied Statistics 19, 2025): each way is a hypothesis "its risk is above α", tested on
+Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei, Learn then Test: Calibrating Predictive Algorithms to
+Achieve Risk Control, 2021; Annals of Applied Statistics 19, 2025): each way is a hypothesis "its risk is above α", tested on
 cells that did not shape it. The ways stand in an order that was fixed before these cells were looked at, from cautious
 to bold, and are tested in that order at level δ until the first that is not rejected (fixed-sequence testing). With
 probability at least 1 − δ over the draw of the cells, all that were rejected have a risk of at most α. The p-values are

@@ -171,9 +171,9 @@ def _intervals(rows: Sequence[TableRow]) -> Grid | None:
         columns[f"p of Δ {FIGURES[name]}"] = [_p(row, name) for row in rows]
     caption = (
         "Whole groups of test cells are drawn again and again, the same for both rows of a difference, and the mean "
-        "over the splits is taken; the middle 95 % of these means is the interval. It says how far a figure hangs on "
-        "which cells were tested, and not what another training would give. Δ is in points; p is two-sided and not "
-        "corrected for the number of rows."
+        "over the splits is taken; an interval of 95 % is Student's t times the spread of these means, shares on the "
+        "scale of their logit. It says how far a figure hangs on which cells were tested, and not what another "
+        "training would give. Δ is in points; p is two-sided and not corrected for the number of rows."
     )
     return _grid("Intervals and differences to the reference", rows, columns, caption)
 
