@@ -96,8 +96,7 @@ def crop_box(image: np.ndarray, x: float, y: float, width: float, height: float)
 
     Where the window leaves the image, the image's edge pixels continue. Raises ImageError where they do not meet.
     """
-    left, top = math.floor(x + 0.5), math.floor(y + 0.5)
-    wide, high = max(1, math.floor(width + 0.5)), max(1, math.floor(height + 0.5))
+    left, top, wide, high = whole_pixels(x, y, width, height)
     rows, columns = image.shape[:2]
     if left >= columns or top >= rows or left + wide <= 0 or top + high <= 0:
         raise ImageError(
@@ -107,6 +106,12 @@ def crop_box(image: np.ndarray, x: float, y: float, width: float, height: float)
     inside_y = np.clip(np.arange(top, top + high), 0, rows - 1)
     inside_x = np.clip(np.arange(left, left + wide), 0, columns - 1)
     return image[inside_y[:, None], inside_x]
+
+
+def whole_pixels(x: float, y: float, width: float, height: float) -> tuple[int, int, int, int]:
+    """A window in whole pixels, as ``crop_box`` cuts it; one pixel a side at least."""
+    left, top = math.floor(x + 0.5), math.floor(y + 0.5)
+    return left, top, max(1, math.floor(width + 0.5)), max(1, math.floor(height + 0.5))
 
 
 def resize(image: np.ndarray, size: int, mode: ResizeMode = "stretch") -> np.ndarray:
@@ -141,10 +146,16 @@ def cut_cell(root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
     """(H, W, 3) uint8 cell: the image of ``read_image``, or its window ``box`` (x, y, width, height; None or NaN for
     the whole image). Raises ImageError or StorageError naming the file.
 
-    The last few fields stay decoded, so that cells asked for field by field decode each field once.
+    The last few fields stay decoded, so that cells asked for field by field decode each field once. Of whole slides
+    (``data/slides.py``) only the window is read.
     """
     if box is None or math.isnan(box[0]):
         return read_image(root, path)
+    # Slides are cut as images are, so that the two modules need each other.
+    from cytodistill.data.slides import slide_of
+
+    if slide := slide_of(root, path):
+        return slide.window(*box)
     stamp = Path(root, path) if Path(root).is_dir() else Path(root)
     changed = stamp.stat().st_mtime_ns if stamp.exists() else 0
     try:
@@ -165,7 +176,7 @@ def _open(content: bytes, name: str) -> Image.Image:
         raise ImageError(f"{name}: empty (0 bytes); replace the file or remove it")
     try:
         # Pillow's own warning comes at 89 megapixels and would go to stderr; the limit here is the one that counts.
-        with _quiet():
+        with quiet():
             image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: {_too_large()}") from None
@@ -185,14 +196,14 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """How the image is to be turned as its EXIF orientation says; not at all where that cannot be read, which says
     nothing against the pixels."""
     try:
-        with _quiet():
+        with quiet():
             return _TURNS.get(image.getexif().get(0x0112, 1))
     except Exception:
         return None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Pillow's warnings; the filters belong to the whole process, so one thread at a time."""
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """Where the cells of a field are, as a client says it: windows, or points with one window for all.
 
-JSON of `Coordinates`, or a table (`coordinates_csv`). Other formats come in here: a function from their text to boxes
-is all that the service needs.
+JSON of `Coordinates`, GeoJSON as QuPath exports it, or a table: a function from their text to boxes is all that the
+service needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cytodistill.data.images import Box
-from cytodistill.serve.coordinates_csv import read_csv
+from cytodistill.formats.geojson import read_features
+from cytodistill.formats.places import CellsError, parse_json, windows
+from cytodistill.formats.points_csv import read_csv
 from cytodistill.serve.errors import Refused
 
 FARTHEST = 1_000_000
@@ -33,11 +35,16 @@ class Coordinates(BaseModel):
     window: Side | None = None
 
 
+def is_geojson(text: str) -> bool:
+    """Whether JSON says that it is GeoJSON; `Coordinates` have no types."""
+    return '"Feature' in text
+
+
 def boxes_of(text: str, window: float, most: int, image: str = "") -> list[Box]:
     """Windows of a field's cells, in the order that they were given in.
 
     Args:
-        text: JSON of `Coordinates`, or a table.
+        text: JSON of `Coordinates`, GeoJSON of outlines or points, or a table.
         window: side of the window round a point where the text gives none.
         most: cells.
         image: name of the field's file, by which its rows of a table are known.
@@ -46,10 +53,15 @@ def boxes_of(text: str, window: float, most: int, image: str = "") -> list[Box]:
         Refused: the text is another, or has no cells or too many.
     """
     try:
-        if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
-            given = Coordinates.model_validate_json(text)
-        else:
+        if text.lstrip("\ufeff \t\r\n")[:1] not in ("{", "["):
             given = Coordinates.model_validate(read_csv(text, image))
+        elif is_geojson(text):
+            extents = read_features(parse_json(text.lstrip("\ufeff"))).extents
+            given = Coordinates.model_validate({"boxes": windows(extents, window, "outline").tolist()})
+        else:
+            given = Coordinates.model_validate_json(text)
+    except CellsError as error:
+        raise Refused(422, f"cells: {error}"[:200]) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "JSON"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import posixpath
 
-from cytodistill.serve.errors import Refused
+from cytodistill.formats.places import CellsError
 
 NAMES = {
     "x": ("x", "nucleus_x", "center_x", "centre_x"),
@@ -19,7 +19,7 @@ DELIMITERS = ",;\t"
 
 
 def read_csv(text: str, image: str) -> dict[str, list[tuple[float, ...]]]:
-    """Boxes or points of one field, as `coordinates.Coordinates` takes them.
+    """Boxes or points of one field, `boxes` or `points` by name.
 
     Columns x and y are the cell's centre; with width and height they are its window's upper left corner. Where a column
     names the image, the rows of this one are taken. Without a header two columns are points and four are boxes.
@@ -29,7 +29,7 @@ def read_csv(text: str, image: str) -> dict[str, list[tuple[float, ...]]]:
         image: name of the field's file.
 
     Raises:
-        Refused: a column is missing, a value is no number, or no row is of this image.
+        CellsError: a column is missing, a value is no number, or no row is of this image.
 
     Example:
         >>> read_csv("x;y\\n10;20.5\\n", "a.png")
@@ -37,12 +37,12 @@ def read_csv(text: str, image: str) -> dict[str, list[tuple[float, ...]]]:
     """
     lines = [line for line in text.lstrip("\ufeff").splitlines() if line.strip()]
     if not lines:
-        raise Refused(422, "cells: the table is empty")
+        raise CellsError("the table is empty")
     delimiter = max(DELIMITERS, key=lines[0].count)
     try:
         rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error:
-        raise Refused(422, "cells: not a table; give columns x and y, or x, y, width and height") from None
+        raise CellsError("not a table; give columns x and y, or x, y, width and height") from None
     columns = _columns(rows[0])
     first = 2
     if columns is None:
@@ -51,7 +51,7 @@ def read_csv(text: str, image: str) -> dict[str, list[tuple[float, ...]]]:
     if (place := columns.pop("image", None)) is not None:
         body = [(number, row) for number, row in body if place < len(row) and _same(row[place], image)]
         if not body:
-            raise Refused(422, "cells: no row names this image; give its own table, or leave the column out")
+            raise CellsError("no row names this image; give its own table, or leave the column out")
     places = [_numbers(row, number, list(columns.values())) for number, row in body]
     return {"boxes" if len(columns) == 4 else "points": places}
 
@@ -63,22 +63,22 @@ def _columns(header: list[str]) -> dict[str, int] | None:
     said = [value.strip().lower() for value in header]
     found = {key: said.index(name) for key, names in NAMES.items() for name in names if name in said}
     if not {"x", "y"} <= found.keys():
-        raise Refused(422, "cells: the table has no columns x and y (or nucleus_x and nucleus_y)")
+        raise CellsError("the table has no columns x and y (or nucleus_x and nucleus_y)")
     if ("width" in found) != ("height" in found):
-        raise Refused(422, "cells: the table has one of width and height; give both, or neither")
+        raise CellsError("the table has one of width and height; give both, or neither")
     return found
 
 
 def _without_header(row: list[str]) -> dict[str, int]:
     if len(row) not in (2, 4):
-        raise Refused(422, "cells: a table without a header has two columns (x, y) or four (x, y, width, height)")
+        raise CellsError("a table without a header has two columns (x, y) or four (x, y, width, height)")
     return dict(zip(("x", "y", "width", "height"), range(len(row)), strict=False))
 
 
 def _numbers(row: list[str], number: int, places: list[int]) -> tuple[float, ...]:
     found = [_number(row[place]) if place < len(row) else None for place in places]
     if None in found:
-        raise Refused(422, f"cells: row {number} of the table: a coordinate is not a number")
+        raise CellsError(f"row {number} of the table: a coordinate is not a number")
     return tuple(value for value in found if value is not None)
 
 
