@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodistill.audit.arms import ARMS, Tested
-from cytodistill.metrics.auc_interval import _areas
+from cytodistill.metrics.auc_interval import resampled_areas
 from cytodistill.metrics.classification import classification_metrics
 from cytodistill.metrics.intervals import _figures, check_groups, draw_groups, group_tallies, interval_ends
 
@@ -32,8 +32,6 @@ FIGURES = {
 """Figures that are compared, macro averages but the first, with their names for people."""
 RESAMPLES = 2000
 LEVEL = 0.95
-AT_ONCE = 4_000_000
-"""Cells times resamples whose weights are held at a time."""
 
 Drawn = dict[str, NDArray[np.float64]]
 
@@ -110,18 +108,9 @@ def resampled_figures(tested: Tested, codes: NDArray[np.int64], weights: NDArray
 
 def _areas_of(p: NDArray, y: NDArray[np.int64], of: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray:
     """(R,) macro AUC over the classes that a resample holds."""
-    sums, present = np.zeros(len(weights)), np.zeros(len(weights))
-    at_once = max(1, AT_ONCE // len(y))
-    for code in np.unique(y):
-        order = np.argsort(p[:, code], kind="stable")
-        scores = p[order, code]
-        starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
-        for start in range(0, len(weights), at_once):
-            part = slice(start, start + at_once)
-            areas = _areas(weights[part][:, of[order]].astype(float), y[order] == code, starts)
-            sums[part] += np.nan_to_num(areas)
-            present[part] += np.isfinite(areas)
-    return sums / present
+    found = np.stack([resampled_areas(p[:, code], y == code, of, weights) for code in np.unique(y)])
+    known = np.isfinite(found)
+    return np.where(known, found, 0).sum(axis=0) / known.sum(axis=0)
 
 
 def _key(run: Tested) -> tuple[str, int]:

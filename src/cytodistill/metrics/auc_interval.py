@@ -48,29 +48,45 @@ def auc_interval(
     if value is None:
         return None
     drawn = draw_groups(len(names), resamples, seed)
-    at_once = max(1, WEIGHTS_AT_ONCE // len(y))
     sums, present = np.zeros(resamples), np.zeros(resamples)
     for code in np.unique(y):
-        order = np.argsort(p[:, code], kind="stable")
-        scores = p[order, code]
-        own = y[order] == code
-        # First cell of each run of equal scores.
-        starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
-        for start in range(0, resamples, at_once):
-            part = slice(start, start + at_once)
-            areas = _areas(drawn[part][:, g[order]].astype(np.float64), own, starts)
-            known = np.isfinite(areas)
-            sums[part] += np.where(known, areas, 0)
-            present[part] += known
+        areas = resampled_areas(p[:, code], y == code, g, drawn)
+        known = np.isfinite(areas)
+        sums[known] += areas[known]
+        present += known
     with np.errstate(invalid="ignore"):
         return Interval(value, *share_ends(value, sums / present, effective_groups(np.bincount(g)), level=level))
 
 
-def _areas(weights: NDArray[np.float64], own: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(R,) areas from the (R, N) weights of cells sorted by score; NaN where a class or its rest has no weight."""
-    positive = np.add.reduceat(weights * own, starts, axis=1)
-    negative = np.add.reduceat(weights * ~own, starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    won = (positive * (below + 0.5 * negative)).sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+def resampled_areas(
+    scores: NDArray[np.floating], own: NDArray[np.bool_], groups: NDArray[np.integer], drawn: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """(R,) areas under the ROC curve of one class against the rest; NaN where either has no cell in a resample.
+
+    Let A_i be the weight of all cells that score below cell i, ties half. Over the class's own cells Σ w_i A_i counts
+    the pairs with the rest and those among themselves, and the latter, cell with itself included, are ½ (Σ w_i)²: of
+    each two one is the lower. So the weights of the rest are never singled out, and a resample is one cumulative sum.
+
+    Args:
+        scores: (N,) of the class.
+        own: (N,) whether a cell is of the class.
+        groups: (N,) codes in 0..G-1.
+        drawn: (R, G) how often each resample has each group.
+    """
+    order = np.argsort(scores, kind="stable")
+    rising = scores[order]
+    below = np.searchsorted(rising, scores[own], side="left")
+    upto = np.searchsorted(rising, scores[own], side="right")
+    areas = np.empty(len(drawn))
+    at_once = max(1, WEIGHTS_AT_ONCE // len(scores))
+    for start in range(0, len(drawn), at_once):
+        part = slice(start, start + at_once)
+        times = np.ascontiguousarray(drawn[part].T, np.int32)
+        passed = np.zeros((len(scores) + 1, times.shape[1]), np.int32)
+        np.cumsum(np.take(times, groups[order], axis=0), axis=0, out=passed[1:])
+        mine = times[groups[own]].astype(np.int64)
+        positive = mine.sum(axis=0)
+        won = (mine * passed[below] + mine * passed[upto]).sum(axis=0) / 2 - positive.astype(np.float64) ** 2 / 2
+        pairs = positive * (passed[-1].astype(np.int64) - positive)
+        areas[part] = np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    return areas

@@ -2,12 +2,12 @@
 model.
 
 Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei, Learn then Test: Calibrating Predictive Algorithms to
-Achieve Risk Control, 2021; Annals of Applied Statistics 19, 2025): each way is a hypothesis "its risk is above α", tested on
-cells that did not shape it. The ways stand in an order that was fixed before these cells were looked at, from cautious
-to bold, and are tested in that order at level δ until the first that is not rejected (fixed-sequence testing). With
-probability at least 1 − δ over the draw of the cells, all that were rejected have a risk of at most α. The p-values are
-valid for any number of cells (Bates, Angelopoulos, Lei, Malik & Jordan, Distribution-Free, Risk-Controlling Prediction
-Sets, Journal of the ACM 68, 2021, for Hoeffding–Bentkus).
+Achieve Risk Control, 2021; Annals of Applied Statistics 19, 2025): each way is a hypothesis "its risk is above α",
+tested on cells that did not shape it. The ways stand in an order that was fixed before these cells were looked at, from
+cautious to bold, and are tested in that order at level δ until the first that is not rejected (fixed-sequence testing).
+With probability at least 1 − δ over the draw of the cells, all that were rejected have a risk of at most α. The
+p-values are valid for any number of cells (Bates, Angelopoulos, Lei, Malik & Jordan, Distribution-Free, Risk-
+Controlling Prediction Sets, Journal of the ACM 68, 2021, for Hoeffding–Bentkus).
 
 **Cells of one group (field, slide, patient) are alike**, and a p-value that counts them one by one is too small. With
 groups the risk is that of a cell drawn from a newly drawn group, a group is one observation, its loss the mean over its
