@@ -40,6 +40,8 @@ class Data(Section):
     """Keep the cell's aspect ratio and pad with its border colour, or stretch to the square."""
     window: Positive = 90
     """Side in pixels of the window round a nucleus, for fields with coordinates (CRIC)."""
+    microns_per_pixel: float | None = Field(None, gt=0, le=20, exclude_if=_off)
+    """Pixel size of the training images, where it is known: `predict --cells` cuts the cells of other fields alike."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     ratio: str = "3:1:1"

@@ -15,6 +15,11 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Cut(StrEnum):
+    outline = "outline"
+    window = "window"
+
+
 class Grouping(StrEnum):
     auto = "auto"
     none = "none"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cytodistill.commands.options import Device, DeviceOption, Format
+from cytodistill.commands.options import Cut, Device, DeviceOption, Format
 
 
 def predict(
@@ -15,8 +15,27 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, zips or manifests.")],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help=".csv or .jsonl, and OUT.json beside it; by default CSV to stdout."),
+        typer.Option(
+            "-o", "--out", help=".csv or .jsonl; of --cells .geojson or .json (COCO) too; by default CSV to stdout."
+        ),
     ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cells of the one field or slide that is given: GeoJSON, COCO or CSV.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    cut: Annotated[
+        Cut | None, typer.Option(help="Of cells with outlines: what they span, or the run's window round them.")
+    ] = None,
+    microns_per_pixel: Annotated[
+        float | None, typer.Option(min=0.001, max=20, help="Pixel size of the field, where it does not say it itself.")
+    ] = None,
+    ignore_pixel_size: Annotated[
+        bool, typer.Option("--ignore-pixel-size", help="Cut cells as if the pixels were those of the training.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")] = False,
     operating_point: Annotated[
         str | None, typer.Option(help="Decide by one of the run's, such as sensitivity-0.95.", metavar="NAME")
@@ -38,6 +57,7 @@ def predict(
 ) -> None:
     """Predict every image; files that cannot be read are listed and passed over."""
     from cytodistill.infer.batch import predict as predict_all
+    from cytodistill.infer.field import PixelSize
     from cytodistill.terminal import Terminal
 
     with Terminal() as terminal:
@@ -55,6 +75,9 @@ def predict(
             threads=threads,
             workers=workers,
             resume=resume,
+            cells=cells,
+            cut=cut.value if cut else None,
+            pixels=PixelSize(microns_per_pixel, ignore_pixel_size) if microns_per_pixel or ignore_pixel_size else None,
             watcher=terminal,
         )
     for problem in done.problems:

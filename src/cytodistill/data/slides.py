@@ -73,7 +73,7 @@ class Slide:
         sides = [self._slide.properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"]
         if None in sides:
             return None
-        x, y = (float(side) for side in sides)
+        x, y = (float(str(side)) for side in sides)
         if not (0 < x <= COARSEST and 0 < y <= COARSEST):
             return None
         if abs(x - y) > SQUARE * max(x, y):

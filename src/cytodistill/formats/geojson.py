@@ -142,7 +142,8 @@ def _properties(feature: Any, number: int) -> dict[str, Any]:
 
 def _extent(geometry: dict[str, Any], number: int) -> tuple[tuple[float, float, float, float], int]:
     """x, y, width, height of a geometry, and how many of its rings had to be closed."""
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    kind = geometry.get("type")
+    coordinates: Any = geometry.get("coordinates")
     if kind == "Point":
         _check_position(coordinates, number)
         return (*coordinates[:2], 0.0, 0.0), 0

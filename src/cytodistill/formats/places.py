@@ -59,7 +59,8 @@ def refuse_outside(extents: np.ndarray, size: tuple[int, int], called: str) -> N
         CellsError: the centre of one does not.
     """
     centres = extents[:, :2] + extents[:, 2:] / 2
-    outside = np.flatnonzero(~((centres >= 0) & (centres <= size)).all(axis=1))
+    inside = np.logical_and(centres >= 0, centres <= np.asarray(size)).all(axis=1)
+    outside = np.flatnonzero(np.logical_not(inside))
     if not len(outside):
         return
     first = outside[0]

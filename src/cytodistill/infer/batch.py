@@ -15,16 +15,17 @@ from typing import Any
 import torch
 
 from cytodistill.errors import CytodistillError, Interrupted
+from cytodistill.formats.places import Cut
 from cytodistill.infer.artifact import SEAL, Artifact, is_artifact
 from cytodistill.infer.batch_answer import Answering, Block, answering, one_core_a_thread
 from cytodistill.infer.batch_journal import Progress
 from cytodistill.infer.batch_list import Items
 from cytodistill.infer.batch_output import Output, open_output
 from cytodistill.infer.batch_rules import Request
+from cytodistill.infer.field import Field, PixelSize, request_of, woven
 from cytodistill.infer.files import collect
 from cytodistill.infer.policies import weights_digest
 from cytodistill.infer.spread import on_cluster, spread_blocks
-from cytodistill.infer.writers import layout_of
 from cytodistill.train.distributed import wants_gpu
 from cytodistill.train.estimator import say_contours
 from cytodistill.train.log import Silent, Watcher
@@ -61,6 +62,9 @@ def predict(
     threads: int | None = None,
     workers: int = 1,
     resume: bool = False,
+    cells: str | Path | None = None,
+    cut: Cut | None = None,
+    pixels: PixelSize | None = None,
     watcher: Watcher | None = None,
 ) -> Predicted:
     """Answer every cell of the inputs, one line each, in their order; ``docs/predict.md`` has the columns.
@@ -100,7 +104,8 @@ def predict(
             f"workers={workers}, threads={threads}, batch_size={batch_size}: give at least 1 of each"
         )
     file = Path(out) if out is not None else None
-    layout_of(file)
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    field = _field(given, cells)
     request = Request(
         Path(run),
         raw=raw,
@@ -112,32 +117,56 @@ def predict(
         threads=threads or _threads(workers),
         suffix=file.suffix.lower() if file else ".csv",
     )
+    request = request_of(request, file, field is not None)
+    if not field and (cut or pixels):
+        raise CytodistillError("--cut and the pixel size are for the cells of one field; give --cells")
     # Workers have networks of their own; the one here only says what they will answer.
     here = request if workers == 1 else replace(request, device="cpu", threads=1)
     with one_core_a_thread(), closing(answering(here)) as mine:
         if mine.rules.policy and mine.rules.point:
             watcher.say("the operating point was chosen on answers of all exits; early ones may be decided otherwise")
-        given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-        items = collect(given, format, mine.predictor.recipe.data.window)
+        if field:
+            items = field.items(Run.open(run), pixels or PixelSize(), cut)
+            for remark in field.given.remarks() if field.given else ():
+                watcher.say(remark)
+        else:
+            items = collect(given, format, mine.predictor.recipe.data.window)
+        writer = field.writer(file.suffix.lower(), items, mine.predictor.classes) if field and file else None
+        head = writer.head if writer else mine.head
 
         def blocks(start: int) -> Generator[Block]:
             if workers == 1:
-                return mine.blocks(items, start)
-            return spread_blocks(
-                replace(request, run=request.run.absolute()), items, workers, mine.block_size(len(items)), start
-            )
+                answered = mine.blocks(items, start)
+            else:
+                answered = spread_blocks(
+                    replace(request, run=request.run.absolute()), items, workers, mine.block_size(len(items)), start
+                )
+            return woven(answered, writer, start, len(items)) if writer else answered
 
         if file is None:
-            done = _to_stdout(mine.head, blocks(0))
+            done = _to_stdout(head, blocks(0))
         else:
             about = {"run": str(request.run.absolute()), "inputs": [str(Path(source).absolute()) for source in given]}
-            with open_output(file, _asked(request, mine, items), mine.head, resume=resume, about=about) as output:
+            asked = _asked(request, mine, items)
+            if field:
+                asked |= {"file of cells": field.digest, "kind of file": file.suffix.lower()}
+            with open_output(file, asked, head, resume=resume, about=about) as output:
                 if not output.finished:
                     _write(output, blocks(output.done.cells), Pace(watcher, len(items), output.done.cells))
             done = output.done
         if workers == 1:
             say_contours(mine.predictor.inputs, watcher)
         return Predicted(file, done.cells, done.passed_over, done.problems, mine.rules.words(request))
+
+
+def _field(given: list[str | Path], cells: str | Path | None) -> Field | None:
+    if cells is None:
+        return None
+    if len(given) != 1:
+        raise CytodistillError(
+            f"--cells {cells}: is for the cells of one field or slide; give one image, not {len(given)}"
+        )
+    return Field(given[0], cells)
 
 
 def _threads(workers: int) -> int:

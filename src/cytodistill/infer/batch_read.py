@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cytodistill.data.images import Box, ImageError, crop_box, read_image
+from cytodistill.data.slides import slide_of
 from cytodistill.data.storage import display
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import ImageInputs, Inputs
@@ -53,7 +54,11 @@ def _pieces(items: Sequence[Item]) -> Iterator[list[list[int]]]:
     for position, item in enumerate(items):
         images.setdefault((item.root, item.path), []).append(position)
     piece: list[list[int]] = []
-    for positions in images.values():
+    for (root, path), positions in images.items():
+        if _is_slide(root, path):
+            # Windows of a slide are read one by one, by all threads.
+            yield from ([positions[at : at + PIECE]] for at in range(0, len(positions), PIECE))
+            continue
         piece.append(positions)
         if sum(map(len, piece)) >= PIECE:
             yield piece
@@ -70,9 +75,8 @@ def _read_piece(
         first = items[positions[0]]
         try:
             # Shapes are measured with the contours beside an image, so that they need more of it than its pixels.
-            field = (
-                read_image(first.root, first.path) if len(positions) > 1 and isinstance(inputs, ImageInputs) else None
-            )
+            at_once = len(positions) > 1 and isinstance(inputs, ImageInputs) and not _is_slide(first.root, first.path)
+            field = read_image(first.root, first.path) if at_once else None
         except CytodistillError as error:
             problems |= dict.fromkeys(positions, str(error))
             continue
@@ -86,6 +90,14 @@ def _read_piece(
             except CytodistillError as error:
                 problems[position] = str(error)
     return problems
+
+
+def _is_slide(root: str, path: str) -> bool:
+    try:
+        return slide_of(root, path) is not None
+    except CytodistillError:
+        # Each of its cells says why it cannot be read.
+        return True
 
 
 def _cut(field: np.ndarray, item: Item) -> np.ndarray:
