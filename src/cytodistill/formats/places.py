@@ -59,8 +59,8 @@ def refuse_outside(extents: np.ndarray, size: tuple[int, int], called: str) -> N
         CellsError: the centre of one does not.
     """
     centres = extents[:, :2] + extents[:, 2:] / 2
-    inside = np.logical_and(centres >= 0, centres <= np.asarray(size)).all(axis=1)
-    outside = np.flatnonzero(np.logical_not(inside))
+    inside = ((centres >= 0) & (centres <= np.asarray(size))).all(axis=1)
+    outside = [cell for cell, is_in in enumerate(inside.tolist()) if not is_in]
     if not len(outside):
         return
     first = outside[0]
