@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -15,60 +16,7 @@ from cytodistill.formats.places import CellsError, parse_json
 
 CLASSES = ("normal", "abnormal")
 
-POSITION = {"type": "array", "minItems": 2, "items": {"type": "number"}}
-RING = {"type": "array", "minItems": 4, "items": POSITION}
-POLYGON = {"type": "array", "minItems": 1, "items": RING}
-COORDINATES = {"Point": POSITION, "Polygon": POLYGON, "MultiPolygon": {"type": "array", "items": POLYGON}}
-PATH_CLASS = {
-    "type": "object",
-    "required": ["name", "color"],
-    "properties": {
-        "name": {"type": "string"},
-        "color": {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "maximum": 255}},
-    },
-}
-SCHEMA = {
-    "type": "object",
-    "required": ["type", "features"],
-    "properties": {
-        "type": {"const": "FeatureCollection"},
-        "features": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type", "geometry", "properties"],
-                "properties": {
-                    "type": {"const": "Feature"},
-                    "id": {"type": ["string", "number"]},
-                    "geometry": {
-                        "oneOf": [
-                            {
-                                "type": "object",
-                                "required": ["type", "coordinates"],
-                                "properties": {"type": {"const": kind}, "coordinates": coordinates},
-                            }
-                            for kind, coordinates in COORDINATES.items()
-                        ]
-                    },
-                    "properties": {
-                        "type": ["object", "null"],
-                        "properties": {
-                            "classification": PATH_CLASS,
-                            "measurements": {
-                                "oneOf": [
-                                    {"type": "object", "additionalProperties": {"type": "number"}},
-                                    {"type": "array", "items": {"required": ["name", "value"]}},
-                                ]
-                            },
-                            "metadata": {"type": "object"},
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-"""RFC 7946 as far as cells need it, and what QuPath's reader takes from properties."""
+SCHEMA = json.loads(Path(__file__).with_name("qupath.schema.json").read_text())
 
 
 def check_valid(document):

@@ -32,6 +32,16 @@ def test_windows_are_told_by_their_upper_left_corner(text):
     assert boxes_of(text, 10, 5, "a.png") == [(1, 2, 3, 4)]
 
 
+def test_geojson_gives_what_outlines_span_and_a_window_round_points():
+    outline = {"type": "Polygon", "coordinates": [[[1, 2], [4, 2], [4, 6], [1, 2]]]}
+    geometries = [outline, {"type": "Point", "coordinates": [10, 20]}]
+    features = [{"type": "Feature", "geometry": geometry, "properties": None} for geometry in geometries]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    assert boxes_of(text, 10, 5, "a.png") == [(1, 2, 3, 4), (5, 15, 10, 10)]
+    with pytest.raises(Refused, match="cells: feature 1: a geometry of type 'LineString'"):
+        boxes_of(text.replace('"Polygon"', '"LineString"'), 10, 5, "a.png")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

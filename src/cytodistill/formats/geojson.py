@@ -25,8 +25,8 @@ BEFORE = "previous_classification"
 @dataclass(frozen=True)
 class Features:
     """Features of a field's cells: as they are, apart from rings that are closed and measurements without a value that
-    are left out. Each is kept as its JSON, for as objects they weigh several times as much. ``extents`` (N, 4) are x, y,
-    width, height, the latter two 0 of points; ``members`` are what the collection says besides."""
+    are left out. Each is kept as its JSON, for as objects they weigh several times as much. ``extents`` (N, 4) are x,
+    y, width, height, the latter two 0 of points; ``members`` are what the collection says besides."""
 
     features: list[str]
     extents: np.ndarray

@@ -59,8 +59,8 @@ def refuse_outside(extents: np.ndarray, size: tuple[int, int], called: str) -> N
         CellsError: the centre of one does not.
     """
     centres = extents[:, :2] + extents[:, 2:] / 2
-    inside = ((centres >= 0) & (centres <= np.asarray(size))).all(axis=1)
-    outside = [cell for cell, is_in in enumerate(inside.tolist()) if not is_in]
+    beyond = np.maximum(-centres, centres - size).max(axis=1)
+    outside = np.flatnonzero(beyond > 0)
     if not len(outside):
         return
     first = outside[0]
@@ -85,7 +85,7 @@ def windows(extents: np.ndarray, side: float, cut: Cut) -> np.ndarray:
     squares = np.concatenate([corner, np.full((len(extents), 2), float(side))], axis=1)
     if cut == "window":
         return squares
-    return np.where((extents[:, 2:] > 0).all(axis=1)[:, None], extents, squares)
+    return np.where(extents[:, 2:].min(axis=1, keepdims=True) > 0, extents, squares)
 
 
 def refuse(called: str, number: int, why: str) -> NoReturn:
