@@ -35,7 +35,7 @@ class Slide:
     """A whole slide that is open. Threads may read it at once; only the file's bytes are read by one at a time.
 
     tiffslide says where the full resolution is and how large its pixels are. The tiles are decoded here: through
-    tiffslide's own ``read_region`` a cell's window costs some four times the processor time and waits for threads.
+    tiffslide's own ``read_region`` a cell's window costs some three times the processor time and waits for threads.
 
     Args:
         file: the slide.
