@@ -27,6 +27,9 @@ STAGES = {
     "measure": "Measuring",
     "explain": "Explaining",
     "draw": "Drawing",
+    "embed": "Embedding",
+    "export": "Exporting",
+    "compare": "Comparing",
 }
 
 

@@ -22,8 +22,15 @@ def fields(root: Path, *cells: tuple[str, float, str], group: str | None = None,
     """Cells as windows of fields: (field, x, label); the group is the field, or one for all."""
     rows = [
         {
-            "root": str(root), "path": field, "x": x, "y": 1.0, "width": 8.0, "height": 8.0,
-            "label": label, "group": group or field, "split": split,
+            "root": str(root),
+            "path": field,
+            "x": x,
+            "y": 1.0,
+            "width": 8.0,
+            "height": 8.0,
+            "label": label,
+            "group": group or field,
+            "split": split,
         }
         for field, x, label in cells
     ]
