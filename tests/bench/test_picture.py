@@ -48,7 +48,15 @@ def test_one_batch_is_one_panel_less():
 
 
 def test_tables_have_every_figure():
-    network, files, memory = bench_tables(content())
-    assert (network.row_count, files.row_count, memory.row_count) == (16, 4, 1)
-    assert list(files.columns[3].cells) == ["20.0", "30.0", "40.0", "60.0"]
+    *networks, files, memory = bench_tables(content())
+    assert [(str(table.title), table.row_count) for table in networks] == [
+        ("The network alone, 1 thread, cell by cell", 4),
+        ("The network alone, 1 thread, batches of 8", 4),
+        ("The network alone, 2 threads, cell by cell", 4),
+        ("The network alone, 2 threads, batches of 8", 4),
+    ]
+    assert [len(table.columns) for table in networks] == [6, 4, 6, 4]
+    assert list(networks[0].columns[4].cells) == ["100.00", "66.67", "50.00", "33.33"]
+    assert str(files.title) == "Files to CSV, 2 threads, batches of 8"
+    assert list(files.columns[1].cells) == ["20.0", "30.0", "40.0", "60.0"]
     assert [list(column.cells) for column in memory.columns] == [["torch"], ["300"], ["200"]]
