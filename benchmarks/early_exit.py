@@ -38,7 +38,7 @@ from cytodistill.train.log import Silent
 from cytodistill.train.run_folder import Run
 
 BATCH = 64
-SPENT = (0.4, 0.55, 0.7, 0.85)
+SPENT = (0.15, 0.3, 0.5, 0.7)
 """Budgets, as shares between the first exit's cost and the whole network's."""
 
 
@@ -126,6 +126,16 @@ def promises_kept(pool: PolicyCells, macs: tuple[int, ...], kind: str, promise: 
     }
 
 
+def print_risks(pool: PolicyCells, promise: Risk, risks: list[dict[str, Any]]) -> None:
+    print(f"{len(pool.labels)} cells of {len(np.unique(pool.groups))} groups in halves; {promise}")
+    print(f"{'':12} {'kept':>9} {'in all':>7} {'median':>7} {'worst':>7} {'MACs saved':>11}")
+    for row in risks:
+        print(
+            f"{row['kind']:12} {row['kept_on_held_out']:5}/{row['draws']} {row['kept_on_all']:7} "
+            f"{row['held_out_risk_median']:7.3f} {row['held_out_risk_worst']:7.3f} {row['macs_saved_median']:11.3f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder of a network with several exits")
@@ -134,7 +144,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="torch's own setting by default")
     parser.add_argument("--risk", type=float, default=0.1)
     parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--draws", type=int, default=100, help="resamplings")
+    parser.add_argument("--draws", type=int, default=100, help="resamplings; none where 0")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     if options.threads:
@@ -155,14 +165,9 @@ def main() -> None:
         )
     pool = pooled([val.seen, test.seen])
     promise = Risk(options.risk, options.confidence)
-    risks = [promises_kept(pool, macs, kind, promise, options.draws) for kind in KINDS]
-    print(f"{len(pool.labels)} cells of {len(np.unique(pool.groups))} groups in halves; {promise}")
-    print(f"{'':12} {'kept':>9} {'in all':>7} {'median':>7} {'worst':>7} {'MACs saved':>11}")
-    for row in risks:
-        print(
-            f"{row['kind']:12} {row['kept_on_held_out']:5}/{row['draws']} {row['kept_on_all']:7} "
-            f"{row['held_out_risk_median']:7.3f} {row['held_out_risk_worst']:7.3f} {row['macs_saved_median']:11.3f}"
-        )
+    risks = [promises_kept(pool, macs, kind, promise, options.draws) for kind in KINDS if options.draws]
+    if risks:
+        print_risks(pool, promise, risks)
     figures = {
         "run": options.run.name,
         "device": str(predictor.device),
