@@ -23,7 +23,11 @@ pytest.importorskip("playwright", reason="needs playwright, of the extra dev")
 from playwright.sync_api import expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+# These tests tell one story on one service, in order: one worker runs them.
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+    pytest.mark.xdist_group("page"),
+]
 CLASSES = ("left", "middle", "right")
 expect.set_options(timeout=30_000)
 
@@ -237,6 +241,25 @@ def test_the_gallery_shows_what_is_asked_for(served, visit):
     by_id = {cell["id"]: cell["doubt"] for cell in everything}
     doubts = [by_id[id] for id in shown(page)]
     assert doubts == sorted(doubts, reverse=True)
+
+
+def test_an_answer_that_comes_too_late_does_not_replace_a_newer_one(served, visit):
+    page = visit(served, ".card")
+    held = []
+    page.route(
+        lambda url: "/cells?" in url and "sort=doubt" in url and "predicted" not in url,
+        lambda route: held.append(route),
+    )
+    page.locator("select[name=order]").select_option("doubt")
+    page.get_by_role("checkbox", name="left").check()
+    wanted = [cell for cell in get(served, "cells?limit=100")["cells"] if cell["predicted"] == "left"]
+    expect(page.locator(".card")).to_have_count(len(wanted))
+    assert len(held) == 1
+    with page.expect_response(held[0].request.url) as late:
+        held[0].continue_()
+    late.value.finished()
+    page.wait_for_timeout(300)
+    assert len(shown(page)) == len(wanted)
 
 
 # Without what a browser itself changes in a file's name: quotes and slashes.

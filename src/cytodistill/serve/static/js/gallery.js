@@ -25,6 +25,8 @@ class Gallery {
   id = "gallery";
   /** @type {CellList|null} */
   #list = null;
+  /** @type {CellList|null} what was asked for last; answers to older questions come too late */
+  #asked = null;
   /** @type {(() => void)[]} */
   #ends = [];
   /** @type {Map<string, {cell: object, item: HTMLElement}>} */
@@ -80,7 +82,9 @@ class Gallery {
   async load() {
     stale.set(false);
     const found = new CellList(this.filters.query());
+    this.#asked = found;
     await found.more();
+    if (this.#asked !== found) return;
     this.#list = found;
     this.#at = null;
     this.#items.clear();
