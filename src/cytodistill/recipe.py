@@ -182,6 +182,18 @@ class Train(Section):
     sizes: tuple[tuple[Share, Share], ...] = Field((), exclude_if=_off)
     """Smaller views at first: pairs of a share of the epochs and a share of ``data.image_size``, one after another. The
     epochs that are left have the full side. [[0.5, 0.5], [0.2, 0.75]] is half of the epochs at half the side."""
+    shuffle_block: Annotated[int, Field(ge=0)] = Field(0, exclude_if=_off)
+    """For a set larger than memory: blocks of so many neighbouring cells are visited 16 at a time, shuffled together,
+    so that 16 blocks are read and held instead of the whole set. 0: an epoch is one shuffle of all cells."""
+
+    @model_validator(mode="after")
+    def _blocks_or_resampling(self) -> Train:
+        if self.shuffle_block and self.imbalance == "resample":
+            raise ValueError(
+                f"shuffle_block={self.shuffle_block}: imbalance=resample draws cells from the whole set; take "
+                "imbalance=inverse, or shuffle_block=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sizes_rise_to_the_full_side(self) -> Train:

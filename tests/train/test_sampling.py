@@ -16,6 +16,28 @@ def test_order_is_a_permutation_drawn_from_seed_and_epoch():
     assert not torch.equal(order, epoch_order(labels, 1, 0, "none"))
 
 
+@given(cells=st.integers(1, 3000), block=st.integers(1, 200))
+def test_blocks_visit_every_cell_once(cells, block):
+    order = epoch_order(torch.zeros(cells, dtype=torch.long), 0, 3, "none", block)
+    assert sorted(order.tolist()) == list(range(cells))
+
+
+@given(blocks=st.integers(1, 100), block=st.integers(1, 50))
+def test_sixteen_blocks_are_visited_at_a_time(blocks, block):
+    order = epoch_order(torch.zeros(blocks * block, dtype=torch.long), 0, 3, "none", block)
+    for stretch in (order // block).split(16 * block):
+        assert len(set(stretch.tolist())) == len(stretch) // block
+
+
+def test_blocks_are_shuffled_within_a_stretch():
+    labels = torch.zeros(4096, dtype=torch.long)
+    order = epoch_order(labels, 0, 0, "none", 64)
+    assert torch.equal(order, epoch_order(labels, 0, 0, "none", 64))
+    assert not torch.equal(order, epoch_order(labels, 0, 1, "none", 64))
+    # The first batch of 64 has cells of nearly all of the 16 blocks, about four of each.
+    assert len(set((order[:64] // 64).tolist())) > 12
+
+
 def test_resampling_evens_out_the_classes():
     labels = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
     drawn = np.bincount(labels[epoch_order(labels, 0, 0, "resample")], minlength=4)

@@ -7,20 +7,40 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+BLOCKS_AT_A_TIME = 16
 
-def epoch_order(labels: Tensor, seed: int, epoch: int, imbalance: str) -> Tensor:
+
+def epoch_order(labels: Tensor, seed: int, epoch: int, imbalance: str, block: int = 0) -> Tensor:
     """(n,) positions into the training cells in the order of one epoch, from the seed and the epoch alone.
 
     Args:
         labels: (n,) class codes of the training cells.
         imbalance: "resample" draws n cells with replacement, every present class equally often in expectation;
             anything else is a permutation.
+        block: if not 0, so many neighbours are visited within one stretch of the epoch: see :func:`blocks_shuffled`.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch * 104_729 + 5) % 2**63)
+    if block:
+        return blocks_shuffled(len(labels), block, generator)
     if imbalance != "resample":
         return torch.randperm(len(labels), generator=generator)
     frequency = torch.bincount(labels).double()
     return torch.multinomial(1 / frequency[labels], len(labels), replacement=True, generator=generator)
+
+
+def blocks_shuffled(cells: int, block: int, generator: torch.Generator) -> Tensor:
+    """(n,) permutation that a disk can follow: blocks of neighbours in random order, shuffled 16 blocks at a time.
+
+    While one such stretch is visited only its cells are read, each block from one place of the file, so what the system
+    must hold in memory is 16 blocks and not the set. Batches mix the cells of 16 places instead of all.
+    """
+    starts = torch.randperm(-(-cells // block), generator=generator) * block
+    stretches = []
+    for some in starts.split(BLOCKS_AT_A_TIME):
+        stretch = (some[:, None] + torch.arange(block)).flatten()
+        stretch = stretch[stretch < cells]
+        stretches.append(stretch[torch.randperm(len(stretch), generator=generator)])
+    return torch.cat(stretches)
 
 
 def batch_slices(cells: int, batch_size: int, world: int) -> list[slice]:

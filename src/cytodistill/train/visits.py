@@ -51,7 +51,7 @@ def visits_of(recipe: Recipe, epoch: int, rows: Tensor, labels: Tensor, fixed: b
         labels: (n,) their classes.
         fixed: show the ``teacher.views`` fixed views of each cell in turn, and not ever new ones.
     """
-    order = epoch_order(labels, recipe.seed, epoch, recipe.train.imbalance)
+    order = epoch_order(labels, recipe.seed, epoch, recipe.train.imbalance, recipe.train.shuffle_block)
     if not fixed:
         return Visits(order, draw_views(len(order), recipe.seed, epoch))
     views = views_of_epoch(rows[order], recipe.seed, epoch, recipe.teacher.views)

@@ -33,7 +33,7 @@ FORM: dict[str, Any] = {
                     "type": "object",
                     "required": ["image"],
                     "properties": {
-                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "image": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
                         "cells": {
                             "type": "string",
                             "description": "JSON or CSV: boxes or points of one field's cells.",

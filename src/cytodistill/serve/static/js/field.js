@@ -53,23 +53,27 @@ class FieldView {
 
   /** @param {string} id */
   async show(id) {
-    this.#ends = [bind(this.#keys())];
+    // What a reader has left meanwhile is not drawn any more.
+    const ends = (this.#ends = [bind(this.#keys())]);
     const wanted = location.hash.split("/")[3] ?? looked.value;
     looked.set(null);
-    this.#field = await call(`fields/${id}`);
+    const field = /** @type {Field} */ (await call(`fields/${id}`));
     const column = run().abnormal.length ? "abnormal" : "doubt";
-    this.#list = new CellList({ field: id, sort: column, descending: true }, 500);
-    await this.#list.all(MOST);
-    list.set(this.#list);
-    this.#draw(/** @type {Field} */ (this.#field));
-    const shown = this.#list;
+    const shown = new CellList({ field: id, sort: column, descending: true }, 500);
+    await shown.all(MOST);
+    if (this.#ends !== ends) return;
+    this.#field = field;
+    this.#list = shown;
+    list.set(shown);
+    this.#draw(field);
     this.#ends.push(shown.changed.watch(() => shown === this.#list && this.#refresh()));
     const known = wanted !== null && this.#marks.has(wanted);
-    this.#choose(known ? wanted : (this.#list.cells[0]?.id ?? null), known);
+    this.#choose(known ? wanted : (shown.cells[0]?.id ?? null), known);
   }
 
   hide() {
     for (const end of this.#ends) end();
+    this.#ends = [];
   }
 
   /** @param {Field} field */
