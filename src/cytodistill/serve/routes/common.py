@@ -24,31 +24,21 @@ Asking = Annotated[Visitor, Depends(_visitor)]
 IdPath = Annotated[str, Path(pattern="^[0-9a-f]{24}$")]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "PNG of the pixels alone."}}
 
-FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {
-                        "image": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-                        "cells": {
-                            "type": "string",
-                            "description": "JSON or CSV: boxes or points of one field's cells.",
-                        },
-                    },
-                }
-            },
-            **{
-                kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/zip")
-            },
-        },
-    }
-}
+KINDS = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
+BYTES = {"type": "string", "format": "binary"}
+
+
+def _body(properties: dict[str, Any], kinds: tuple[str, ...]) -> dict[str, Any]:
+    form = {"type": "object", "required": ["image"], "properties": properties}
+    content = {"multipart/form-data": {"schema": form}} | {kind: {"schema": BYTES} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+CELLS = {"type": "string", "description": "JSON, CSV or GeoJSON: boxes, points or outlines of one field's cells."}
+FORM = _body({"image": {"type": "array", "minItems": 1, "items": BYTES}, "cells": CELLS}, (*KINDS, "application/zip"))
 """Body of a request with images, for OpenAPI; it is read by `bodies.BodyReader`."""
+ONE_IMAGE = _body({"image": BYTES}, KINDS)
+"""Body of a request with the image of one cell."""
 
 
 def png(content: bytes) -> Response:

@@ -11,7 +11,7 @@ from cytodistill.serve.bodies import BodyReader, Form
 from cytodistill.serve.errors import Refused, problems
 from cytodistill.serve.explaining import At, Method, Way
 from cytodistill.serve.intake import Found
-from cytodistill.serve.routes.common import FORM, PNG, Served, png
+from cytodistill.serve.routes.common import FORM, ONE_IMAGE, PNG, Served, png
 from cytodistill.serve.schemas import Box, PredictedCell, Predictions
 from cytodistill.serve.service import Service
 
@@ -65,7 +65,7 @@ def _told(one: Found) -> PredictedCell:
     return PredictedCell(name=one.name, box=box, prediction=one.prediction, error=error)
 
 
-@router.post("/explain", openapi_extra=FORM, response_class=Response, responses=problems(404, 409, 415, 503) | PNG)
+@router.post("/explain", openapi_extra=ONE_IMAGE, response_class=Response, responses=problems(404, 409, 415, 503) | PNG)
 async def explain(
     request: Request,
     service: Served,
