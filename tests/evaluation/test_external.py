@@ -23,7 +23,7 @@ from cytodistill.infer.predictor import load
 from cytodistill.metrics.calibration import Calibrator
 from cytodistill.metrics.classification import classification_metrics
 from cytodistill.metrics.conformal import ConformalSets
-from cytodistill.metrics.screening import choose_operating_point
+from cytodistill.metrics.operating_point import choose_operating_point
 from cytodistill.train.fit import fit
 from cytodistill.train.run_folder import Run
 

@@ -17,7 +17,7 @@ from cytodistill.infer.batch_rules import SETS, Request, Rules, rules_of
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.metrics.calibration import Calibrator
 from cytodistill.metrics.conformal import ConformalSets
-from cytodistill.metrics.screening import OperatingPoint
+from cytodistill.metrics.operating_point import OperatingPoint
 
 CLASSES = ("left", "middle", "right")
 MAP = """

@@ -13,7 +13,7 @@ from cytodistill.data.class_map import ClassMap
 from cytodistill.infer.fitted import Fitted, abnormality, voices
 from cytodistill.metrics.calibration import Calibrator
 from cytodistill.metrics.conformal import ConformalSets
-from cytodistill.metrics.screening import decide
+from cytodistill.metrics.operating_point import decide
 
 KINDS = ("raw", "temperature", "vector")
 """Of calibration: as the network said it, and after either scaling."""

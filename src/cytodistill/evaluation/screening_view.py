@@ -8,14 +8,8 @@ import numpy as np
 
 from cytodistill.evaluation.applied import Screened
 from cytodistill.evaluation.intervals import area_interval, share_interval
-from cytodistill.metrics.screening import (
-    aggregate,
-    group_labels,
-    precision_recall,
-    roc,
-    sensitivity_at,
-    specificity_at,
-)
+from cytodistill.metrics.group_decision import aggregate, group_labels
+from cytodistill.metrics.screening import precision_recall, roc, sensitivity_at, specificity_at
 
 CURVE_POINTS = 200
 """Points of a curve that are kept: a page of 20,000 cells stays small."""

@@ -10,7 +10,7 @@ from cytodistill.data.class_map import map_for as map_for
 from cytodistill.infer.fitted import Fitted, abnormality, voices
 from cytodistill.metrics.calibration import fit_temperature, fit_vector
 from cytodistill.metrics.conformal import fit_conformal
-from cytodistill.metrics.screening import OperatingPoint, choose_operating_point
+from cytodistill.metrics.operating_point import OperatingPoint, choose_operating_point
 
 COVERAGES = (0.9, 0.95)
 SENSITIVITIES = (0.9, 0.95, 0.99)

@@ -14,7 +14,8 @@ from cytodistill.errors import CytodistillError
 from cytodistill.files import atomic_write
 from cytodistill.metrics.calibration import Calibrator, clipped_log
 from cytodistill.metrics.conformal import ConformalSets
-from cytodistill.metrics.screening import OperatingPoint, abnormal_score
+from cytodistill.metrics.operating_point import OperatingPoint
+from cytodistill.metrics.screening import abnormal_score
 
 FILE = "calibration.json"
 FORMAT = 1

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics.checks import truth_values
 from cytodistill.metrics.intervals import LEVEL, TIE, Difference
-from cytodistill.metrics.screening import truth_values
 
 FEWEST_DISCORDANT = 25
 """Cells that one model alone has right, below which the chi-square is too rough and the binomial is exact and cheap."""

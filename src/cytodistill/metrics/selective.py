@@ -19,8 +19,8 @@ from scipy.special import entr
 from sklearn.metrics import roc_auc_score
 
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics.checks import checked_rows, truth_values
 from cytodistill.metrics.intervals import TIE
-from cytodistill.metrics.screening import checked_rows, truth_values
 
 
 def doubt(probabilities: ArrayLike, kind: str = "max_probability") -> NDArray[np.float64]:

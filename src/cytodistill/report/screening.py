@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cytodistill.metrics.screening import aggregate, group_labels
+from cytodistill.metrics.group_decision import aggregate, group_labels
 from cytodistill.report.chart import REFERENCE, Axis, Chart, Point, Series, spread
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import count, decimal, percent, percent_entry, percents
