@@ -8,10 +8,11 @@ point of macro F-measure on the validation cells, against the run with all exits
 What is lost on the test cells is then said, and chooses nothing.
 
 **Files to CSV.** All contestants and baselines (`plain_prediction.py`) answer the same test cells on all cores, in
-turn, round by round; networks are loaded before. Where the run has fewer test cells than ``--cells`` there are copies
-of their files under other names, for a file that is asked for twice is decoded once. Baselines take the better of no
-workers and two, by the rounds before the ones that count. In brackets are the ratios of what the processors computed,
-which neighbours on the machine disturb less than the clock.
+turn, round by round; networks are loaded before. Baselines answer the first ``--plain-cells`` of them: their batches
+are all alike, while early exit fills its own from longer blocks of longer lists. Where the run has fewer test cells
+than ``--cells`` there are copies of their files under other names, for a file that is asked for twice is decoded once.
+Baselines take the better of no workers and two, by the rounds before the ones that count. In brackets are the ratios
+of what the processors computed, which neighbours on the machine disturb less than the clock.
 
 **The machine's limit.** `stages.py`: what each stage takes on one core, and the share that each segment has of what a
 matrix product reaches.
@@ -166,9 +167,10 @@ def computing(work: Callable[[], None], seconds: list[float]) -> Callable[[], No
 
 
 def race(
-    run: Run, chosen: list[Chosen], items: Items, threads: int, rounds: int, trials: int
+    run: Run, chosen: list[Chosen], items: Items, few: Items, threads: int, rounds: int, trials: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Cells a second of everyone, and how many times as fast as each baseline each contestant is."""
+    """Cells a second of everyone, and how many times as fast as each baseline each contestant is; baselines answer a
+    ``few`` of the cells."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         work: dict[str, Callable[[], None]] = {}
@@ -181,22 +183,27 @@ def race(
             stack.callback(mine.close)
             work[each.contestant.name] = writing(mine, items, folder / f"{place}.csv")
         workers = {}
-        for name, by_workers in plain(run, items, threads, folder).items():
+        for name, by_workers in plain(run, few, threads, folder).items():
             tried = {number: statistics.median(times) for number, times in take_turns(by_workers, trials).items()}
             workers[name] = min(tried, key=tried.__getitem__)
             work[name] = by_workers[workers[name]]
         computed: dict[str, list[float]] = {name: [] for name in work}
         seconds = take_turns({name: computing(each, computed[name]) for name, each in work.items()}, rounds)
         computed = {name: each[1:] for name, each in computed.items()}  # as the clock's, without the first round
-    per_second = {name: len(items) / statistics.median(times) for name, times in seconds.items()}
+    answered = {name: len(few if name in BASELINES else items) for name in work}
+    seconds, computed = (
+        {name: [took / answered[name] for took in times] for name, times in found.items()}
+        for found in (seconds, computed)
+    )
+    per_second = {name: 1 / statistics.median(times) for name, times in seconds.items()}
     return {
         "baselines": [
             {
                 "name": name,
                 "workers": workers[name],
                 "cells_a_second": per_second[name],
-                "seconds": seconds[name],
-                "computed": computed[name],
+                "seconds_a_cell": seconds[name],
+                "computed_a_cell": computed[name],
             }
             for name in BASELINES
         ],
@@ -209,8 +216,8 @@ def race(
                 "macs_on_val": each.macs_on_val,
                 "macs_on_test": each.macs_on_test,
                 "cells_a_second": per_second[each.contestant.name],
-                "seconds": seconds[each.contestant.name],
-                "computed": computed[each.contestant.name],
+                "seconds_a_cell": seconds[each.contestant.name],
+                "computed_a_cell": computed[each.contestant.name],
                 "times": {name: ratio(seconds[each.contestant.name], seconds[name]) for name in BASELINES},
                 "times_computed": {name: ratio(computed[each.contestant.name], computed[name]) for name in BASELINES},
             }
@@ -221,15 +228,19 @@ def race(
 
 def print_race(found: dict[str, list[dict[str, Any]]]) -> None:
     for row in found["baselines"]:
-        print(f"{BASELINES[row['name']]:24} {row['workers']} workers {row['cells_a_second']:8.0f} cells/s")
-    heads = "".join(f"{f'× {BASELINES[name]} (≥ {AIMS[name]})':>34}" for name in BASELINES)
-    print(f"{'contestant':16} {'policy':14} {'MACs':>6} {'lost':>6} {'cells/s':>8}{heads}")
+        aim = f"{row['cells_a_second']:6.0f} cells/s, aimed at ≥ {AIMS[row['name']]} times"
+        print(f"{BASELINES[row['name']]:24} {row['workers']} workers {aim}")
+    heads = "".join(f"{f'× {name}':>18}" for name in BASELINES)
+    print(f"{'contestant':16} {'policy':12} {'MACs':>5} {'lost: val':>9} {'test':>6} {'cells/s':>8}{heads}")
     for row in found["contestants"]:
-        times = "".join(f"{row['times'][name]:25.2f} ({row['times_computed'][name]:6.2f})" for name in BASELINES)
+        times = "".join(f"{row['times'][name]:9.2f} ({row['times_computed'][name]:6.2f})" for name in BASELINES)
         print(
-            f"{row['name']:16} {row['policy'] or 'all exits':14} {row['macs_on_test']:6.2f} "
-            f"{row['lost_on_test']:6.2f} {row['cells_a_second']:8.0f}{times}"
+            f"{row['name']:16} {row['policy'] or 'all exits':12} {row['macs_on_test']:5.2f} "
+            f"{row['lost_on_val']:9.2f} {row['lost_on_test']:6.2f} {row['cells_a_second']:8.0f}{times}"
         )
+    allowed = [row for row in found["contestants"] if row["lost_on_val"] <= MOST_LOST]
+    if allowed:
+        print(f"chosen: {max(allowed, key=lambda row: row['cells_a_second'])['name']}, the fastest that may be")
 
 
 def print_stages(peaks: dict[str, float], found: dict[str, dict[str, Any]]) -> None:
@@ -247,7 +258,8 @@ def print_stages(peaks: dict[str, float], found: dict[str, dict[str, Any]]) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", type=Path, nargs="+", metavar="RUN [EXPORT...]", help="a run folder, then its exports")
-    parser.add_argument("--cells", type=int, default=1024, help="answered in a turn")
+    parser.add_argument("--cells", type=int, default=4096, help="answered in a turn")
+    parser.add_argument("--plain-cells", type=int, default=512, help="answered by a baseline in a turn")
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds, after one that is not")
     parser.add_argument("--trials", type=int, default=2, help="rounds in which the baselines try numbers of workers")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -265,18 +277,20 @@ def main() -> None:
         print(f"{each.contestant.name}: {each.policy}, {each.lost_on_val:.2f} points lost on validation", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         items = cell_files(run, options.cells, Path(folder))
-        found = race(run, chosen, items, threads, options.rounds, options.trials)
+        few = cell_files(run, options.plain_cells, Path(folder))
+        found = race(run, chosen, items, few, threads, options.rounds, options.trials)
         print_race(found)
         with one_core_a_thread():
             peaks = limits()
             by_stage = {
-                each.contestant.name: stages(each.contestant.path, each.policy, items, macs, peaks, options.rounds)
+                each.contestant.name: stages(each.contestant.path, each.policy, few, macs, peaks, options.rounds)
                 for each in chosen
             }
     print_stages(peaks, by_stage)
     figures = {
         "run": run.path.name,
         "cells": options.cells,
+        "plain_cells": options.plain_cells,
         "rounds": options.rounds,
         "threads": threads,
         "batch": BATCH,
