@@ -12,12 +12,12 @@ from cytodistill.serve import gallery
 from cytodistill.serve.errors import Refused, problems
 from cytodistill.serve.explaining import At, Explained, Explainer, Method, Way
 from cytodistill.serve.reviews import reviews_of
-from cytodistill.serve.routes.common import PNG, IdPath, Served, png
+from cytodistill.serve.routes.common import PNG, WITHOUT_NUL, IdPath, Served, png
 from cytodistill.serve.schemas import Cell, CellPage, Deleted, Maps, Prediction, Sort
 from cytodistill.serve.service import Service
 
 router = APIRouter(prefix="/cells", tags=["cells"])
-Name = Annotated[str, Query(max_length=256)]
+Name = Annotated[str, Query(max_length=256, pattern=WITHOUT_NUL)]
 Names = Annotated[list[Name], Query(max_length=64)]
 Share = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
 MOST_ON_A_PAGE = 500
@@ -31,8 +31,8 @@ def cells(
     descending: bool = True,
     limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 100,
     offset: Annotated[int, Query(ge=0, le=FARTHEST)] = 0,
-    upload: Annotated[str | None, Query(max_length=24)] = None,
-    field: Annotated[str | None, Query(max_length=24)] = None,
+    upload: Annotated[str | None, Query(max_length=24, pattern=WITHOUT_NUL)] = None,
+    field: Annotated[str | None, Query(max_length=24, pattern=WITHOUT_NUL)] = None,
     predicted: Names = [],  # noqa: B006
     label: Names = [],  # noqa: B006
     min_confidence: Share = None,
@@ -41,7 +41,7 @@ def cells(
     max_doubt: Share = None,
     exit: Annotated[int | None, Query(ge=1, le=64)] = None,
     reviewed: bool | None = None,
-    reviewer: Annotated[str | None, Query(max_length=64)] = None,
+    reviewer: Annotated[str | None, Query(max_length=64, pattern=WITHOUT_NUL)] = None,
     agrees: bool | None = None,
 ) -> CellPage:
     """A page of the gallery, what most deserves a look first.

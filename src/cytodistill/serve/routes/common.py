@@ -21,6 +21,8 @@ def _visitor(request: Request) -> Visitor:
 
 Served = Annotated[Service, Depends(_service)]
 Asking = Annotated[Visitor, Depends(_visitor)]
+WITHOUT_NUL = r"^[^\x00]*$"
+"""Pattern of what is asked of the database; PostgreSQL holds no text with U+0000 in it."""
 IdPath = Annotated[str, Path(pattern="^[0-9a-f]{24}$")]
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "PNG of the pixels alone."}}
 

@@ -13,7 +13,7 @@ from cytodistill.serve import exports, gallery
 from cytodistill.serve.bodies import shown
 from cytodistill.serve.errors import Refused, problems
 from cytodistill.serve.reviews import add_review, agreement, reviews_of
-from cytodistill.serve.routes.common import Asking, IdPath, Served
+from cytodistill.serve.routes.common import WITHOUT_NUL, Asking, IdPath, Served
 from cytodistill.serve.schemas import Agreement, NewReview, Review, Reviewed
 
 router = APIRouter(tags=["reviews"])
@@ -43,7 +43,7 @@ def reviews(id: IdPath, service: Served) -> list[Review]:
 
 
 @router.get("/agreement", responses=problems())
-def agreements(service: Served, reviewer: str | None = Query(None, max_length=64)) -> Agreement:
+def agreements(service: Served, reviewer: str | None = Query(None, max_length=64, pattern=WITHOUT_NUL)) -> Agreement:
     """Agreement of reviewers and run, as it grew. The reviewers saw what the run said: it is no accuracy."""
     return agreement(service.store, service.identity.classes, reviewer)
 
