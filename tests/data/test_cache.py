@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+import cytodistill.data.cache as caching
 from cytodistill.data.cache import DeviceCells, cached_cells
 from cytodistill.data.images import load_cell
 from cytodistill.data.sources import read_source
@@ -29,6 +30,15 @@ def test_rows_are_the_decoded_cells_in_the_tables_order(source):
     assert (cells.shape, cells.dtype) == ((4, 16, 16, 3), np.uint8)
     for row, (root, path) in enumerate(zip(table.frame["root"], table.frame["path"], strict=True)):
         np.testing.assert_array_equal(cells[row], load_cell(root, path, 16, "pad"))
+
+
+def test_threads_are_given_a_part_at_a_time_and_every_row_is_told_of(source, monkeypatch):
+    monkeypatch.setattr(caching, "AT_ONCE", 3)
+    table, told = read_source(source), []
+    cells = cached_cells(table, 16, "pad", lambda done, total: told.append((done, total)))
+    for row, (root, path) in enumerate(zip(table.frame["root"], table.frame["path"], strict=True)):
+        np.testing.assert_array_equal(cells[row], load_cell(root, path, 16, "pad"))
+    assert told == [(4, 4)]
 
 
 def test_another_split_shares_the_file_and_another_content_or_order_does_not(source, cache):

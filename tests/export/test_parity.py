@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from cytodistill.export.parity import Limits, Parity, compare
+from cytodistill.export.parity import Limits, Parity, compare, under_policy
+from cytodistill.infer.exit_policy import ExitPolicy
 
 EXACT = Limits(difference=1e-4, agreement=1.0, accuracy_change=0.0, every_exit=True)
 ENSEMBLE = Limits(difference=None, agreement=0.75, accuracy_change=0.25, every_exit=False)
@@ -66,3 +67,24 @@ def test_the_report_names_the_worst(tmp_path):
     assert found.summary()["label_changes"] == 1
     assert found.summary()["accuracy_change"] == -0.5
     assert "1 of 2 labels changed" in found.words
+
+
+def test_a_policy_is_compared_with_the_run_under_it_and_with_all_exits_of_the_run(tmp_path):
+    policy = ExitPolicy("confidence", (0.7, 1.0))
+    # First exits are sure of 0.8 and stop, but for the third cell; second exits decide the mean where it is asked.
+    reference = two_exits([0, 1, 2, 0], [0, 1, 1, 1])
+    reference[2, 0] = [0.3, 0.3, 0.4]
+    answers = two_exits([0, 2, 2, 0], [0, 1, 1, 1])
+    found = under_policy("early", policy, answers, reference)
+    # The run says 0, 1, mean → 1, 0; the artifact 0, 2, 2, 0; all exits of the run together 0, 1, 1, 1.
+    assert (found.exits_changed, found.label_changes, found.agreement) == (1, 2, 0.5)
+    assert (found.differs, found.differed) == (0.75, 0.25)
+    assert found.beyond(EXACT) == [
+        "under policy early the label of 2 cells changes (50.00% agree), and 100.00% is the limit"
+    ]
+    assert found.beyond(Limits(None, 0.5, 1.0, every_exit=False)) == []
+    proof = Parity("onnx", "int8", 4, EXACT, [1.0] * 3, (), (found,))
+    assert proof.beyond == found.beyond(EXACT)
+    proof.write(tmp_path)
+    assert json.loads((tmp_path / "parity.json").read_text())["policies"][0]["label_changes"] == 2
+    assert "| early | 1 | 2 | 75.00 | 25.00 |" in (tmp_path / "parity.md").read_text()

@@ -161,6 +161,13 @@ def test_int8_is_smaller_and_says_what_it_changes(run, tmp_path, every_cell, run
     )
     assert 1e-4 < said.difference < 0.5
     if runtime == "onnx":
+        (under,) = done.parity.policies
+        policy = load_policy(run, "early")
+        ours, theirs = (load(each).answer(every_cell[rows], policy) for each in (run, done.path))
+        assert under.exits_changed == (ours.used != theirs.used).sum()
+        assert under.label_changes == (ours.probabilities.argmax(1) != theirs.probabilities.argmax(1)).sum()
+        out = predict(done.path, [run.path / "manifest.csv"], tmp_path / "answers.csv", policy="early")
+        assert "fitted in float32, not promised of int8" in out.applied
         graph = onnx.load(done.path / "whole.onnx").graph
         makers = {output: node for node in graph.node for output in node.output}
         convolutions = [node for node in graph.node if node.op_type == "Conv"]

@@ -140,3 +140,12 @@ def test_described_rules_are_json_and_tell_thresholds_apart(fitted):
     assert said["operating point"]["threshold"] == rules.point.threshold
     other = replace(fitted, temperature=(*fitted.temperature[:-1], Calibrator("temperature", 3.5)))
     assert rules_of(request, other).described(request) != said
+
+
+def test_what_was_fitted_in_float32_is_said_of_answers_in_int8(tmp_path):
+    assert Rules(policy=ExitPolicy("confidence", (0.5, 1.0)), quantised=True).words(asked(policy="fast")) == (
+        "policy fast",
+        "fitted in float32, not promised of int8",
+    )
+    assert Rules(quantised=True).words(asked()) == ()
+    assert Rules(calibrated=True).words(asked()) == ("calibrated",)

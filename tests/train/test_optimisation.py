@@ -24,3 +24,24 @@ def test_cosine_warm_up_and_one_cycle():
     cycle = Train(epochs=10, schedule="onecycle")
     factors = [rate_factor(cycle, e) for e in (0, 3, 10)]
     assert factors == pytest.approx([1 / 25, 1, 0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_all_parameters_at_once_are_the_bits_of_one_by_one(optimizer):
+    train = Train(optimizer=optimizer, nesterov=True)
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in ((3, 5), (7,), (2, 1, 3, 3))]
+    steps = [[torch.randn_like(each) for each in start] for _ in range(5)]
+    ends = []
+    for foreach in (True, False):
+        parameters = [torch.nn.Parameter(each.clone()) for each in start]
+        optimiser = optimiser_for(parameters, train)
+        assert optimiser.param_groups[0]["foreach"]
+        optimiser.param_groups[0]["foreach"] = foreach
+        for gradients in steps:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimiser.step()
+        ends.append(parameters)
+    for at_once, single in zip(*ends, strict=True):
+        assert torch.equal(at_once, single)

@@ -23,6 +23,8 @@ from cytodistill.files import replacing
 Progress = Callable[[int, int], None]
 DEVICE_SHARE = 0.5
 """Share of an accelerator's free memory that the cells may take; a larger set stays in host memory."""
+AT_ONCE = 4096
+"""Cells that the decoding threads are given at once."""
 
 
 def cache_folder() -> Path:
@@ -76,11 +78,13 @@ def _decode(frame: pd.DataFrame, size: int, resize: str, file: Path, progress: P
         except CytodistillError as error:
             problems.append(str(error))
 
-    # Pillow decodes and resizes without the interpreter lock.
+    # Pillow decodes and resizes without the interpreter lock. A pool makes a future of each that it is given, at once,
+    # so it is given a part at a time.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for done, _ in enumerate(pool.map(decode, range(len(rows))), start=1):
-            if progress and (done % 64 == 0 or done == len(rows)):
-                progress(done, len(rows))
+        for start in range(0, len(rows), AT_ONCE):
+            for done, _ in enumerate(pool.map(decode, range(start, min(start + AT_ONCE, len(rows)))), start=start + 1):
+                if progress and (done % 64 == 0 or done == len(rows)):
+                    progress(done, len(rows))
     cells.flush()
     if problems:
         more = f"; {len(problems) - 1} more (`cytodistill data inspect` lists them)" if len(problems) > 1 else ""

@@ -13,6 +13,7 @@ import torch
 
 from cytodistill.files import atomic_write
 from cytodistill.infer.engine import Engine, all_exits
+from cytodistill.infer.exit_policy import ExitPolicy
 
 BATCHES = (1, 7, 64)
 FILES = ("parity.json", "parity.md")
@@ -69,6 +70,32 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class UnderPolicy:
+    """An artifact against its run over N cells, both under one exit policy.
+
+    ``exits_changed`` cells leave at another exit, ``label_changes`` get another label than the run gives under the same
+    policy. ``differs`` is the share of cells whose label is another than that of all the *run's* exits together, which
+    is what a risk is promised of, and ``differed`` the run's own share.
+    """
+
+    name: str
+    exits_changed: int
+    label_changes: int
+    agreement: float
+    differs: float
+    differed: float
+
+    def beyond(self, limits: Limits) -> list[str]:
+        """What is beyond the limits, in words."""
+        if self.agreement >= limits.agreement:
+            return []
+        return [
+            f"under policy {self.name} the label of {self.label_changes} cells changes ({self.agreement:.2%} agree), "
+            f"and {limits.agreement:.2%} is the limit"
+        ]
+
+
+@dataclass(frozen=True)
 class Parity:
     """All comparisons of one artifact, with the limits that they were held to."""
 
@@ -78,15 +105,17 @@ class Parity:
     limits: Limits
     accuracy: list[float]
     comparisons: tuple[Comparison, ...]
+    policies: tuple[UnderPolicy, ...] = ()
 
     @property
     def beyond(self) -> list[str]:
         """What is beyond the limits, in words; empty where the artifact is proven."""
-        return [
+        found = [
             f"{comparison.graphs}, batch {comparison.batch}: {said}"
             for comparison in self.comparisons
             for said in comparison.beyond(self.limits)
         ]
+        return found + [said for policy in self.policies for said in policy.beyond(self.limits)]
 
     def summary(self) -> dict[str, Any]:
         """The worst of the comparisons, as JSON."""
@@ -124,6 +153,7 @@ class Parity:
             "limits": asdict(self.limits),
             "run": {"accuracy": self.accuracy},
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "policies": [asdict(policy) for policy in self.policies],
             "beyond": self.beyond,
         }
         atomic_write(folder / "parity.json", (json.dumps(content, indent=1) + "\n").encode())
@@ -146,6 +176,21 @@ class Parity:
                 f"| {row.graphs} | {row.batch} | {row.difference:.2g} | {' '.join(map(str, row.label_changes))} | "
                 f"{_percents(row.accuracy)} | {changes} |"
             )
+        if self.policies:
+            lines += [
+                "",
+                "Under each exit policy: cells that leave at another exit, cells with another label than the run's "
+                "under the same policy, and the share with another label than the run's exits have together, in the "
+                "artifact and in the run.",
+                "",
+                "| policy | other exit | labels changed | differs from all exits, % | in the run, % |",
+                "|---|---:|---:|---:|---:|",
+            ]
+            lines += [
+                f"| {row.name} | {row.exits_changed} | {row.label_changes} | {100 * row.differs:.2f} | "
+                f"{100 * row.differed:.2f} |"
+                for row in self.policies
+            ]
         lines += ["", *(f"- {said}" for said in self.beyond)]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -199,6 +244,20 @@ def compare(graphs: str, batch: int, answers: np.ndarray, reference: np.ndarray,
         (said == meant).mean(0).tolist(),
         accuracy.tolist(),
         (accuracy - (meant == labels[:, None]).mean(0)).tolist(),
+    )
+
+
+def under_policy(name: str, policy: ExitPolicy, answers: np.ndarray, reference: np.ndarray) -> UnderPolicy:
+    """(N, E, C) probabilities of an artifact's exits against those of its run, both stopped by a policy."""
+    said, meant = (policy.answers(each).argmax(1) for each in (answers, reference))
+    together = reference.mean(1).argmax(1)
+    return UnderPolicy(
+        name,
+        int((policy.used(answers) != policy.used(reference)).sum()),
+        int((said != meant).sum()),
+        float((said == meant).mean()),
+        float((said != together).mean()),
+        float((meant != together).mean()),
     )
 
 

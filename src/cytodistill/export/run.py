@@ -16,12 +16,13 @@ from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.export import parity
 from cytodistill.export.graphs import all_marks, import_onnx, parts_of
-from cytodistill.export.parity import BATCHES, Limits, Parity, answers_of, compare
+from cytodistill.export.parity import BATCHES, Limits, Parity, answers_of, compare, under_policy
 from cytodistill.export.quantise import calibration_rows
 from cytodistill.export.write import SUFFIXES, Target, described, write_graphs, write_run_files
 from cytodistill.files import make_folder
 from cytodistill.infer.artifact import Graphs, is_artifact, write_artifact
-from cytodistill.infer.policies import weights_digest
+from cytodistill.infer.exit_policy import ExitPolicy
+from cytodistill.infer.policies import read_policies, weights_digest
 from cytodistill.infer.predictor import Predictor, load
 from cytodistill.infer.runtimes import ENGINES, import_nncf, import_onnxruntime, import_openvino
 from cytodistill.train.log import Silent, Watcher
@@ -61,8 +62,10 @@ def export(
         out: folder to make. It appears whole, or where the comparison fails with the report of it alone.
         runtime: "onnx" or "openvino".
         int8: quantise; else the graphs compute in float32.
-        difference: float32 only: the largest difference of a probability; no label of any exit may change.
-        agreement: int8 only: least share of validation cells whose label, by all exits together, stays.
+        difference: float32 only: the largest difference of a probability; no label of any exit, or under any of the
+            run's policies, may change.
+        agreement: int8 only: least share of validation cells whose label, by all exits together and under each of the
+            run's policies, stays.
         accuracy_change: int8 only: largest change of their accuracy, up or down, as a share.
         measured: int8 only: how many validation cells the ranges of activations are measured on.
         watcher: is told of progress.
@@ -89,7 +92,8 @@ def export(
         marks = [all_marks(part.graph, weights, run.classes) for part in parts]
         write_graphs(parts, target, folder, marks, cells[chosen], watcher)
         size = sum(file.stat().st_size for file in folder.iterdir())
-        found = _prove(predictor, graphs, folder, target, limits, cells, labels, watcher)
+        policies = {name: fitted.policy for name, fitted in read_policies(run).items()}
+        found = _prove(predictor, graphs, folder, target, limits, policies, cells, labels, watcher)
         if found.beyond:
             found.write(make_folder(out))
             more = f" ({len(found.beyond) - 1} more)" if len(found.beyond) > 1 else ""
@@ -153,11 +157,12 @@ def _prove(
     folder: Path,
     target: Target,
     limits: Limits,
+    policies: dict[str, ExitPolicy],
     cells: np.ndarray,
     labels: np.ndarray,
     watcher: Watcher,
 ) -> Parity:
-    """Compare the graphs in a folder with the run's own answers."""
+    """Compare the graphs in a folder with the run's own answers, and what comes of both under the run's policies."""
     engine = ENGINES[target.runtime](graphs, lambda name: (folder / name).read_bytes())
     reference = predictor.predict_cells(cells).exit_probabilities
     done, total = 0, 2 * len(BATCHES) * len(cells)
@@ -167,13 +172,15 @@ def _prove(
         done += cells
         watcher.step("compare", done, total)
 
-    found = tuple(
-        compare(kind, batch, answers_of(engine, cells, kind, batch, step), reference, labels)
-        for kind in ("whole", "segments")
-        for batch in BATCHES
-    )
+    found = []
+    for kind in ("whole", "segments"):
+        for batch in BATCHES:
+            answers = answers_of(engine, cells, kind, batch, step)
+            found.append(compare(kind, batch, answers, reference, labels))
+    # The last answers are those of segments in whole batches, which is how policies run.
+    stopped = tuple(under_policy(name, policy, answers, reference) for name, policy in policies.items())
     accuracy = (parity.with_ensemble(reference).argmax(2) == labels[:, None]).mean(0).tolist()
-    return Parity(target.runtime, target.precision, len(cells), limits, accuracy, found)
+    return Parity(target.runtime, target.precision, len(cells), limits, accuracy, tuple(found), stopped)
 
 
 @contextmanager

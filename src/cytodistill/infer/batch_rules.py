@@ -10,6 +10,7 @@ import numpy as np
 
 from cytodistill.data.class_map import ClassMap
 from cytodistill.errors import CytodistillError
+from cytodistill.infer.artifact import Artifact, is_artifact
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.fitted import FILE, Fitted
 from cytodistill.infer.policies import load_policy
@@ -60,6 +61,8 @@ class Rules:
     sets: ConformalSets | None = None
     point: OperatingPoint | None = None
     class_map: ClassMap | None = None
+    quantised: bool = False
+    """Whether int8 answers, of which nothing was promised: policies, sets and points were fitted in float32."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -88,6 +91,8 @@ class Rules:
             f"decided at {request.operating_point}": self.point,
         }
         applied = [words for words, there in named.items() if there]
+        if self.quantised and applied:
+            applied.append("fitted in float32, not promised of int8")
         return ("calibrated", *applied) if self.calibrated else tuple(applied)
 
     def described(self, request: Request) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Rules:
             "sets": {"name": request.sets or SETS, **self.sets.to_dict()} if self.sets else None,
             "operating point": asdict(self.point) if self.point else None,
             "class map": self.class_map.label if self.class_map else None,
+            "fitted in float32, answered in int8": self.quantised,
         }
 
 
@@ -109,11 +115,12 @@ def rules_of(request: Request, fitted: Fitted | None) -> Rules:
         CytodistillError: the run has no policy, operating point or sets of that name, or they do not go with the rest.
     """
     policy = load_policy(request.run, request.policy) if request.policy is not None else None
+    quantised = is_artifact(request.run) and Artifact.open(request.run).info["precision"] == "int8"
     if request.raw:
         for option, asked in (("--operating-point", request.operating_point), ("--sets", request.sets)):
             if asked not in (None, "none"):
                 raise CytodistillError(f"{option} {asked}: was chosen on calibrated probabilities; leave --raw out")
-        return Rules(policy=policy)
+        return Rules(policy=policy, quantised=quantised)
     calibrator = None if fitted is None or policy else fitted.temperature[-1]
     point = _point(request, fitted) if request.operating_point is not None else None
     return Rules(
@@ -123,6 +130,7 @@ def rules_of(request: Request, fitted: Fitted | None) -> Rules:
         _sets(request, fitted),
         point,
         ClassMap.load(fitted.class_map) if point and fitted and fitted.class_map else None,
+        quantised,
     )
 
 
