@@ -178,6 +178,9 @@ class Train(Section):
     checkpoint_minutes: float = Field(5.0, gt=0)
     """A checkpoint is written at each epoch's end, but not more often than at a tenth of this, and within a long epoch
     each time this has passed."""
+    compile: bool = Field(False, exclude_if=_off)
+    """Compile the student (torch.compile; on a GPU with CUDA graphs). Seconds to minutes before the first step, and
+    again for each other size of a batch or a view; on CPUs it was slower (docs/speed.md)."""
     tensorboard: bool = False
     sizes: tuple[tuple[Share, Share], ...] = Field((), exclude_if=_off)
     """Smaller views at first: pairs of a share of the epochs and a share of ``data.image_size``, one after another. The

@@ -9,6 +9,7 @@ from cytodistill.data.prepare import prepare_table
 from cytodistill.evaluation.run import evaluate
 from cytodistill.infer.predictor import load
 from cytodistill.models.count import count_parameters
+from cytodistill.train import step
 from cytodistill.train.fit import fit
 from cytodistill.train.run_folder import Run
 from cytodistill.train.teacher import FrozenTeacher, teacher_recipe
@@ -145,3 +146,15 @@ def test_transfer_from_a_run_of_ours(cells, tiny, taught, tmp_path):
     run = fit(cells, tmp_path / "r", recipe=tiny.override({"train.epochs": 1}), pretrained=str(taught.path))
     assert run.info["transfer"]["tensors_fresh"] == 0
     assert Run.open(run.path).classes == taught.classes
+
+
+def test_a_compiled_student_learns_the_same_and_is_kept_under_the_same_names(cells, tiny, tmp_path, monkeypatch):
+    # aot_eager traces forward and backward as every backend does, and compiles nothing, which would take a minute.
+    monkeypatch.setitem(step.COMPILING, "cpu", {"backend": "aot_eager"})
+    recipe = tiny.override({"train.epochs": 1, "train.ema": 0.5})
+    plain = fit(cells, tmp_path / "plain", recipe=recipe)
+    traced = fit(cells, tmp_path / "traced", recipe=recipe.override({"train.compile": True}))
+    first, second = (load_file(run.path / "last.safetensors") for run in (plain, traced))
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)

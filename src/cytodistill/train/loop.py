@@ -32,7 +32,7 @@ from cytodistill.train.log import RunLog, epoch_line
 from cytodistill.train.memory import kept_memory
 from cytodistill.train.optimisation import optimiser_for, rate_factor
 from cytodistill.train.sampling import batch_slices
-from cytodistill.train.step import Best, StudentStep, Sums, autocast_type, over_ranks
+from cytodistill.train.step import Best, StudentStep, Sums, autocast_type, compiled, over_ranks
 from cytodistill.train.stored_answers import FOLDER, StoredAnswers, parts_learnt_from, store_answers
 from cytodistill.train.teacher import FrozenTeacher
 from cytodistill.train.validate import validate
@@ -57,6 +57,8 @@ class Trainer:
         network = job.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
             use_matrix_products(network)
+        if self.settings.compile:
+            compiled(network, self.device)
         if job.ranks.world > 1:
             network = synchronise_batch_norm(network, self.device)
             synchronise_batch_norm(job.method, self.device)

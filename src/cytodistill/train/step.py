@@ -102,6 +102,15 @@ def over_ranks(student: StudentStep, ranks: Ranks) -> nn.Module:
     return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=partly, **copies)
 
 
+COMPILING: dict[str, dict[str, Any]] = {"cuda": {"mode": "reduce-overhead"}, "cpu": {}}
+"""How a student is compiled, by device: on a GPU its steps are replayed as CUDA graphs."""
+
+
+def compiled(network: Network, device: torch.device) -> None:
+    """Compile a network in place. Its weights keep their names, and copies of it are not compiled."""
+    network.compile(dynamic=False, **COMPILING[device.type])
+
+
 def autocast_type(precision: str, device: torch.device) -> torch.dtype:
     """Type of the recipe's precision on a device; "auto" is bfloat16 where the processor multiplies it natively."""
     if precision != "auto":
