@@ -1,6 +1,6 @@
 """How long the report of many cells takes to write, and how large it is.
 
-    python benchmarks/report.py RUN [--cells 20000] [--groups 2000] [-o FOLDER]
+    python benchmarks/report.py RUN [--cells 20000] [--groups 2000] [-o FOLDER] [--json FILE]
 
 RUN is any finished run, such as `runs/demo/run` of `cytodistill demo`. Its own cells are drawn again and again until
 there are so many, in so many groups of uneven sizes, and the answers to them are drawn too: the network does not run,
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--groups", type=int, default=2_000)
     parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     chosen = parser.parse_args()
     run, rng = Run.open(chosen.run), np.random.default_rng(0)
     exits = run.network().exits
@@ -100,7 +101,10 @@ def main() -> None:
         "megabytes": round(megabytes, 2),
         "within_bounds": bool(report[0] < MOST_SECONDS and megabytes < MOST_MEGABYTES),
     }
-    print(json.dumps(found, indent=2))
+    text = json.dumps(found, indent=2)
+    print(text)
+    if chosen.json:
+        chosen.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,21 @@ from PIL import Image
 from cytodistill.recipe import Recipe
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``--dist loadgroup`` each file of the service's tests goes to one worker: some tell one story on one
+    service, in order, and all share what takes seconds to start. xdist keeps its own groups by changing a test's id,
+    which pytest 9.2 does not let it do (pytest-dev/pytest-xdist#1386): it parts them without a word."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class WholeFiles(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file.startswith("tests/serve/") else super()._split_scope(nodeid)
+
+    return WholeFiles(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the development data: ``CYTODISTILL_DATA``, or shared/data beside the repository."""

@@ -33,6 +33,7 @@ from cytodistill.cli import main
 from cytodistill.data.cache import cached_cells
 from cytodistill.data.sources import read_source
 from cytodistill.errors import CytodistillError
+from cytodistill.infer.fitted import Fitted
 from cytodistill.train.fit import fit
 from cytodistill.train.log import Silent
 from cytodistill.train.run_folder import Run, sole_writer
@@ -709,6 +710,14 @@ def _(bench: Bench) -> list[str]:
     return ["evaluate", str(run)]
 
 
+@case(RUN, "calibrators of other weights", r"calibration.json: was fitted on the answers of other weights than the run")
+def _(bench: Bench) -> list[str]:
+    run = bench.done()
+    fingerprint = json.loads((bench.folder / run / "run.json").read_text())["fingerprint"]
+    Fitted(fingerprint, 2, 2, (), (), {}, None, (), None, "0" * 64).write(bench.folder / run)
+    return ["evaluate", str(run)]
+
+
 @case(WEIGHTS, "teacher that has seen the test cells", r"teacher.source=done: \d+ of the \d+ test cells trained that")
 def _(bench: Bench) -> list[str]:
     shutil.copytree(bench.stock.folder / "cells", bench.folder / "cells")
@@ -998,6 +1007,70 @@ def _(bench: Bench) -> list[str]:
 @case(COMMAND, "external test with one map", r"--source-map: is for an external test; give SOURCE and the --map")
 def _(bench: Bench) -> list[str]:
     return ["evaluate", str(bench.done()), bench.cells("x", "y"), "--source-map", "cric-binary"]
+
+
+@case(
+    COMMAND,
+    "evaluate with folds",
+    r"--folds 5: a finished run .*fit SOURCE -o CV --folds 5`, and `cytodistill evaluate CV`",
+)
+def _(bench: Bench) -> list[str]:
+    return ["evaluate", str(bench.done()), "--folds", "5"]
+
+
+@case(COMMAND, "comparison of one run", r"compare: 1 run is given; give two or more, the reference first")
+def _(bench: Bench) -> list[str]:
+    return ["compare", str(bench.done())]
+
+
+@case(COMMAND, "comparison on cells that trained a run", r"cells: \d+ of its \d+ cells trained this run")
+def _(bench: Bench) -> list[str]:
+    bench.done("other")
+    return ["compare", str(bench.done()), "other", bench.cells()]
+
+
+@case(COMMAND, "comparison on one group", r"all of the group 'slide', and a comparison needs two groups or more; add")
+def _(bench: Bench) -> list[str]:
+    source = bench.manifest("path,label,group", "benign/0,benign,slide", "malign/0,malign,slide")
+    bench.done("other")
+    return ["compare", str(bench.done()), "other", source]
+
+
+@case(
+    COMMAND, "comparison of runs of other test cells", r"other: its test cells are not those of done .*give cells that"
+)
+def _(bench: Bench) -> list[str]:
+    run = bench.done("other")
+    table = Run.open(bench.folder / run).table()
+    split = table.frame["split"].replace({"test": "val", "val": "test"})
+    table = table.with_frame(table.frame.assign(split=split))
+    table.write(bench.folder / run / "manifest.csv")
+    info = json.loads((bench.folder / run / "run.json").read_text())
+    bench.change_json(run, table=info["table"] | {"digest": table.digest()})
+    return ["compare", str(bench.done()), str(run)]
+
+
+@case(
+    COMMAND,
+    "groups' file without a file of cells",
+    r"--groups g.csv: is made from the file of cells; name that with -o",
+)
+def _(bench: Bench) -> list[str]:
+    return ["predict", str(bench.done()), bench.cells(), "--groups", "g.csv"]
+
+
+@case(
+    COMMAND,
+    "groups' file of a run without points",
+    r"--groups: done has no points of groups .*`cytodistill evaluate done`",
+)
+def _(bench: Bench) -> list[str]:
+    return ["predict", str(bench.done()), bench.cells(), "-o", "o.csv", "--groups", "g.csv"]
+
+
+@case(COMMAND, "group point without a groups' file", r"--group-point max: decides for whole groups; give .*--groups")
+def _(bench: Bench) -> list[str]:
+    return ["predict", str(bench.done()), bench.cells(), "-o", "o.csv", "--group-point", "max"]
 
 
 @case(COMMAND, "audit of cells without groups", r"cells: every cell is a group of its own.*data inspect --near")

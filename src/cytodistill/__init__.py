@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 from cytodistill.errors import CytodistillError
 
 if TYPE_CHECKING:
+    from cytodistill.evaluation.compare import compare
     from cytodistill.evaluation.run import evaluate
     from cytodistill.infer.predictor import load
     from cytodistill.recipe import Recipe
     from cytodistill.train.fit import fit
 
 __version__ = "0.1.0"
-__all__ = ["CytodistillError", "Recipe", "__version__", "evaluate", "fit", "load"]
+__all__ = ["CytodistillError", "Recipe", "__version__", "compare", "evaluate", "fit", "load"]
 
 _HOMES = {
     "fit": "cytodistill.train.fit",
     "evaluate": "cytodistill.evaluation.run",
+    "compare": "cytodistill.evaluation.compare",
     "load": "cytodistill.infer.predictor",
     "Recipe": "cytodistill.recipe",
 }

@@ -12,6 +12,7 @@ import typer
 from cytodistill.commands import (
     auditing,
     benching,
+    comparing,
     data,
     evaluation,
     exporting,
@@ -56,6 +57,7 @@ COMMANDS = (
     training.demo,
     training.fit,
     evaluation.evaluate,
+    comparing.compare,
     prediction.predict,
     policies.policy,
     training.model,

@@ -64,6 +64,7 @@ def test_the_published_groupings():
         "cric-binary",
         "herlev-bethesda-3",
         "herlev-binary",
+        "sipakmed-bethesda-3",
         "sipakmed-binary-benign-is-normal",
         LEFT_OUT,
         "sipakmed-official-3",
@@ -81,6 +82,11 @@ def test_the_published_groupings():
     assert members("cric-binary", "normal") == {"NILM"}
     assert ClassMap.load("cric-bethesda-6").target_classes == cric.CLASSES
     assert ClassMap.load("cric-bethesda-3").target_classes == ClassMap.load("herlev-bethesda-3").target_classes
+    bethesda = {of: members("sipakmed-bethesda-3", of) for of in ("NILM", "LSIL", "HSIL", None)}
+    assert list(bethesda.values()) == [normal | {"Metaplastic"}, {"Koilocytotic"}, {"Dyskeratotic"}, set()]
+    assert "debatable" in ClassMap.load("sipakmed-bethesda-3").origin
+    for name in ("herlev-bethesda-3", "cric-bethesda-3"):
+        ClassMap.load("sipakmed-bethesda-3").check_same_target(ClassMap.load(name))
 
 
 def test_the_wheel_has_the_maps():

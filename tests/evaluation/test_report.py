@@ -57,6 +57,14 @@ def test_report_has_every_exit_and_the_ensemble(evaluation):
     assert metrics["exits"] == expected
 
 
+def test_every_class_of_every_exit_has_its_intervals(evaluation):
+    *_, metrics = evaluation
+    for figures, within in zip(metrics["exits"], metrics["intervals"]["exits"], strict=True):
+        for name in CLASSES:
+            for key, ends in within["per_class"][name].items():
+                assert ends is None or ends[0] <= figures["per_class"][name][key] <= ends[1]
+
+
 def test_single_group():
     exits, ensemble = probabilities(3, 1)
     assert metrics_report(exits, ensemble, [0, 1, 2], ["a"] * 3, CLASSES)["groups"] == 1

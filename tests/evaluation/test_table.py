@@ -37,6 +37,16 @@ def test_rows_in_percent_with_the_best_marked(two_exits):
     assert "4 cells, 3 groups, 2 classes" in text
 
 
+def test_every_row_has_its_intervals(two_exits):
+    text = printed(two_exits)
+    lines = text.splitlines()
+    for name, place in (("Exit 1", 0), ("Exit 2", 1)):
+        below = lines[next(k for k, line in enumerate(lines) if name in line) + 1].split("%")[1].split()
+        stored = two_exits["intervals"]["exits"][place]
+        assert below[0] == "{:.0f}–{:.0f}".format(*(100 * end for end in stored["accuracy"]))
+    assert text.count("95 %") == 3
+
+
 def test_eighty_columns_hold_every_heading_and_figure(two_exits):
     text = printed(two_exits, width=80)
     assert row(text, "Ensemble") == ["100.00*"] * 7

@@ -83,6 +83,53 @@ def test_doubt_tells_wrong_from_right(report):
     json.dumps(report, allow_nan=False)
 
 
+def test_every_figure_has_its_interval_beside_it(report):
+    for kinds in report["calibration"].values():
+        for kind, of in kinds.items():
+            for name in ("accuracy", "nll", "brier", "overconfidence"):
+                assert of["intervals"][name][0] <= of[name] <= of["intervals"][name][1]
+            assert set(of["if_calibrated"]) == {"ece", "classwise_ece"}
+            assert kind == "raw" or len(of["nll_change"]["interval"]) == 2
+    assert report["nll_change"]["vector"] == report["calibration"]["ensemble"]["vector"]["nll_change"]
+    # Three times too sure: beyond what chance makes, and no more so after scaling.
+    before, after = (report["calibration"]["exit 1"][kind] for kind in ("raw", "temperature"))
+    assert before["ece"] > before["if_calibrated"]["ece"]
+    assert after["ece"] < after["if_calibrated"]["ece"]
+    assert before["intervals"]["overconfidence"][0] > 0
+    for of in (*report["doubt"]["ensemble"].values(), *report["doubt"]["exits"]):
+        assert all(low <= of[name] <= high for name, (low, high) in of["intervals"].items())
+    for of in report["conformal"].values():
+        assert all(low <= of[name] <= high for name, (low, high) in of["intervals"].items())
+        for figures, within in zip(of["per_class"], of["class_intervals"], strict=True):
+            assert all(low <= figures[name] <= high for name, (low, high) in within.items())
+    view = report["screening"]
+    assert view["intervals"]["average_precision"][0] < view["average_precision"]
+    for kind in ("sensitivity_at_specificity", "specificity_at_sensitivity"):
+        for of, (low, high) in view["intervals"][kind].items():
+            assert low <= view[kind][of] <= high
+    for how in ("max", "top_k_mean", "noisy_or"):
+        low, high = view["fields"][how]["auc_interval"]
+        assert low <= view["fields"][how]["auc"] <= high
+
+
+def test_adaptive_sets_are_never_too_wide(report):
+    for name, of in report["conformal"].items():
+        assert of["one_sided"] == name.startswith("aps")
+        if of["one_sided"]:
+            assert of["band"][1] == 1
+            assert of["verdict"] != "above"
+
+
+def test_one_group_has_figures_without_intervals(fitted):
+    exits, ensemble, labels, groups = cells(1, 60)
+    found = report_of(fitted, exits, ensemble, labels, np.full(len(groups), "one"))
+    of = found["calibration"]["ensemble"]["raw"]
+    assert set(of["intervals"].values()) == set(of["if_calibrated"].values()) == {None}
+    assert found["screening"]["intervals"]["average_precision"] is None
+    assert "chance" not in found["statements"]["calibration"]
+    json.dumps(found, allow_nan=False)
+
+
 def test_what_was_fitted_is_read_back_by_its_own_run_alone(fitted, tmp_path):
     fitted.write(tmp_path)
     assert read_fitted(tmp_path, "mark") == fitted

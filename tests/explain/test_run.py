@@ -9,6 +9,7 @@ from PIL import Image
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.run import evaluate
 from cytodistill.explain.cam import class_maps
+from cytodistill.explain.entries import verdict_lines
 from cytodistill.explain.run import choose, explain
 from cytodistill.infer.predictor import load
 
@@ -55,6 +56,21 @@ def test_writes_a_panel_a_cell_a_sheet_and_the_figures(explained, out):
     said = next(line for line in watcher.said if "maps of few places" in line)
     assert few
     assert all((f"exit {exit} " in said) == (exit in few) for exit in (1, 2, 3))
+
+
+def test_the_verdicts_are_said_in_lines(explained):
+    content = explained[0].content
+    lines = verdict_lines(content)
+    exits = content["of_the_chosen_cells"]["exits"]
+    assert [line.split(":")[0] for line in lines] == ["Deletion", "Redrawn weights", "Nucleus"]
+    assert ", ".join(f"{100 * exit['deletion_above_zero']:.0f}" for exit in exits) + " % of 4 cells" in lines[0]
+    assert f"{exits[0]['correlation_with_redrawn_weights']:.2f}" in lines[1]
+    assert f"{100 * exits[-1]['mass']['nucleus']:.0f} % of the maps lie in it" in lines[2]
+    bare = json.loads(json.dumps(content))
+    bare["of_the_chosen_cells"]["area"] = None
+    bare["of_the_chosen_cells"]["exits"][0]["correlation_with_redrawn_weights"] = None
+    assert len(verdict_lines(bare)) == 2
+    assert "correlate –, " in verdict_lines(bare)[1]
 
 
 def test_figures_agree_with_evaluation_and_the_maps_themselves(explained, tiny_run, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytodistill.errors import CytodistillError
-from cytodistill.formats.pixel_size import scale_between
+from cytodistill.formats.pixel_size import Words, scale_between
 from cytodistill.formats.places import CellsError, refuse_outside, windows
 from cytodistill.recipe import Recipe
 
@@ -30,6 +30,11 @@ def test_differences_are_refused_unless_they_are_allowed(trained, field, said):
     with pytest.raises(CytodistillError, match=said):
         scale_between(trained, field, "slide")
     assert scale_between(trained, field, "slide", ignore=True) == 1
+
+
+def test_the_mend_is_said_in_the_words_of_who_is_asked():
+    with pytest.raises(CytodistillError, match=r"give SAY, or IGNORE cuts as if both were the same$"):
+        scale_between(0.25, None, "slide", words=Words("SAY", "IGNORE"))
 
 
 def test_recipes_from_before_are_the_same_still():

@@ -16,8 +16,8 @@ from cytodistill.cli import main
 from cytodistill.data import slides
 from cytodistill.data.images import crop_box
 from cytodistill.errors import CytodistillError
+from cytodistill.formats.pixel_size import PixelSize
 from cytodistill.infer.batch import predict
-from cytodistill.infer.field import PixelSize
 from cytodistill.infer.predictor import load
 
 SIDE = 120

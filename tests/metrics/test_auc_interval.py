@@ -1,11 +1,16 @@
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from cytodistill.errors import CytodistillError
-from cytodistill.metrics.auc_interval import auc_interval
+from cytodistill.metrics.auc_interval import auc_interval, auc_intervals
 from cytodistill.metrics.intervals import draw_groups
+from cytodistill.metrics.standard_error import effective_groups, share_ends
 
 
 def cells(seed=0, n=60, classes=3, groups=9):
@@ -36,12 +41,43 @@ def test_it_is_the_literal_bootstrap_of_scikit_learns_auc(at_once, monkeypatch):
     assert (interval.low, interval.high) == pytest.approx(ends)
 
 
-def test_a_class_without_cells_and_one_class_alone():
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 10**6), st.integers(2, 8), st.booleans())
+def test_the_classes_and_their_mean_whichever_are_present(seed, groups, missing):
+    p, y, g = cells(seed, n=40, groups=groups)
+    y[y == 2] = 1 if missing else 2
+    y[:2], g[:2] = [0, 1], [0, 1]
+    whole, each = auc_intervals(p, y, g, resamples=100)
+    names, of = np.unique(g, return_inverse=True)
+    drawn = np.full((100, 3), np.nan)
+    for number, count in enumerate(draw_groups(len(names), 100)):
+        rows = np.repeat(np.arange(len(y)), count[of])
+        here = np.unique(y[rows])
+        if len(here) > 1:
+            drawn[number, here] = [roc_auc_score(y[rows] == c, p[rows, c]) for c in here]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # means of resamples of one class
+        means = np.nanmean(drawn, axis=1)
+    sizes = np.bincount(of)
+    present = np.unique(y)
+    value = np.mean([roc_auc_score(y == c, p[:, c]) for c in present])
+    assert whole.value == pytest.approx(value)
+    assert (whole.low, whole.high) == pytest.approx(share_ends(value, means, effective_groups(sizes)))
+    assert auc_interval(p, y, g, resamples=100) == whole
+    for code in range(3):
+        own = np.bincount(of[y == code])
+        if (own > 0).sum() < 2 or 2 * np.isfinite(drawn[:, code]).sum() < 100:
+            assert each[code] is None
+            continue
+        value = roc_auc_score(y == code, p[:, code])
+        expected = share_ends(value, drawn[:, code], effective_groups(own))
+        assert (each[code].low, each[code].high) == pytest.approx(expected)
+
+
+def test_one_class_alone_has_none():
     p, y, g = cells(1)
-    y[y == 2] = 1
-    interval = auc_interval(p, y, g, resamples=200)
-    assert interval.low <= interval.value <= interval.high
     assert auc_interval(p, np.zeros_like(y), g, resamples=200) is None
+    assert auc_intervals(p, np.zeros_like(y), g, resamples=200) == (None, [None] * 3)
 
 
 def test_one_group_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from cytodistill.metrics.calibration import (
     fit_temperature,
     fit_vector,
     nll,
+    overconfidence,
     reliability,
 )
 
@@ -291,6 +293,38 @@ def test_scores_equal_scikit_learn():
     assert brier(p, y) == pytest.approx(np.mean([sum((row - np.eye(4)[c]) ** 2) for row, c in zip(p, y, strict=True)]))
     p, y = probabilities(6, 200, 2)
     assert brier(p, y) == pytest.approx(2 * brier_score_loss(y, p[:, 1]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 5), st.sampled_from([None, 15, 4, 1]), st.integers(1, 20)
+)
+def test_every_score_equals_its_reference_whatever_the_cells(seed, cells, classes, levels, bins):
+    """Random cells, exact ties and edges of bins (few levels), classes without cells, probabilities of 0 and 1."""
+    p, y = probabilities(seed, cells, classes, levels)
+    y = np.minimum(y, max(1, classes - 2))  # the last class has no cells
+    said, right, every = p.max(axis=1), p.argmax(axis=1) == y, range(classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of clipped rows that no longer sum to 1
+        assert nll(p, y) == pytest.approx(log_loss(y, np.maximum(p, CLIP), labels=every), abs=1e-9)
+    by_class = [brier_score_loss(y == c, p[:, c].clip(0, 1), pos_label=True) for c in every]
+    assert brier(p, y) == pytest.approx(sum(by_class), abs=1e-12)
+    even = np.linspace(0, 1, bins + 1)
+    assert ece(p, y, bins) == pytest.approx(literal_ece(said, right, even), abs=1e-12)
+    each = [literal_ece(p[:, c], y == c, even) for c in every]
+    assert classwise_ece(p, y, bins) == pytest.approx(np.mean(each), abs=1e-12)
+    assert overconfidence(p, y) == pytest.approx(sum(said - right) / cells)
+    # Gaps of one sign make the error that overconfidence is; of either, a larger one.
+    assert abs(overconfidence(p, y)) <= ece(p, y, bins) + 1e-12
+    found = reliability(p, y, bins)
+    filled = [k for k, n in enumerate(found["count"]) if n]
+    accuracy, confidence = calibration_curve(right.astype(int), said.clip(0, 1), n_bins=bins)
+    if bins > 1:
+        # On an edge scikit-learn's digits and ours may part by a rounding.
+        inside = np.abs(said[:, None] - even).min(axis=1) > 1e-9
+        if inside.all():
+            assert [found["accuracy"][k] for k in filled] == pytest.approx(accuracy)
+            assert [found["confidence"][k] for k in filled] == pytest.approx(confidence)
 
 
 def test_worked_example_and_extremes():

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
@@ -109,6 +109,27 @@ def test_equals_direct_counts_whichever_classes_are_present(seed, cells, classes
     assert all(0 <= metrics[name] <= 1 for name in MACRO)
     assert sum(map(sum, metrics["confusion_matrix"])) == cells
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(3, 60), st.integers(2, 6), st.sampled_from([None, 0, 1, 3]), st.booleans())
+def test_equals_scikit_learn_whichever_classes_are_present(seed, cells, classes, bits, missing):
+    p, y = case(seed, cells, classes, bits)
+    y = np.minimum(y, classes - 2) if missing and classes > 2 else y
+    y[:2] = [0, 1]
+    here, predicted = np.unique(y), p.argmax(1)
+    metrics = classification_metrics(p, y, names(classes))
+    averaged = {"labels": here, "average": "macro", "zero_division": 0}
+    expected = {
+        "accuracy": accuracy_score(y, predicted),
+        "balanced_accuracy": recall_score(y, predicted, **averaged),
+        "sensitivity": recall_score(y, predicted, **averaged),
+        "precision": precision_score(y, predicted, **averaged),
+        "f1": f1_score(y, predicted, **averaged),
+        "specificity": np.mean([recall_score(y != c, predicted != c) for c in here]),
+        "auc": np.mean([roc_auc_score(y == c, p[:, c]) for c in here]),
+    }
+    assert {name: metrics[name] for name in MACRO} == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.integers(0, 10**6), st.integers(2, 30), st.integers(2, 5))

@@ -34,6 +34,18 @@ def test_groups_cover_and_cells_do_not(benchmark, monkeypatch):
         assert found["cells"][name] < 0.85
 
 
+def test_scores_are_covered_and_the_ece_is_not(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "SCORE_POPULATION", 20_000)
+    held, errors, _ = benchmark.score_coverage(benchmark.ScoreDesign(40), replications=100, resamples=100)
+    for name in ("nll", "brier", "overconfidence", "auc", "failure_auroc", "aurc"):
+        assert held[name] >= 0.87  # of 100 at 95 %, 99.9 % lie from 87 %
+    # Of right probabilities: no interval of the ECE holds its 0, and what is told of chance holds the ECE.
+    assert errors["share"] < 0.05
+    assert errors["debiased"] < 0.85
+    assert errors["chance"] >= 0.87
+    assert errors["chance by cells"] < 0.92
+
+
 def test_cells_of_a_field_are_alike_and_the_second_model_is_a_little_worse(benchmark):
     cells = benchmark.simulate(np.random.default_rng(0), benchmark.Design(3000, 0.8))
     right = cells.first == cells.labels

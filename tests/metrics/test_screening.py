@@ -72,6 +72,22 @@ def test_what_holds_of_any_scores(seed, cells, levels, target):
     assert specificity_at(s, y, target) == max(spec for _, sens, spec in table if sens >= target)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from([None, 1, 2, 6]))
+def test_areas_equal_counted_pairs_and_scikit_learn(seed, cells, levels):
+    s, y = case(seed, cells, levels)
+    pairs = s[y][:, None] - s[~y][None, :]
+    assert roc(s, y).auc == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean(), abs=1e-12)
+    assert roc(s, y).auc == pytest.approx(roc_auc_score(y, s), abs=1e-12)
+    gained, total = 0.0, 0.0
+    for t in sorted(set(s.tolist()), reverse=True):
+        recall = recall_score(y, s >= t)
+        total += (recall - gained) * precision_score(y, s >= t)
+        gained = recall
+    assert precision_recall(s, y).average_precision == pytest.approx(total, abs=1e-12)
+    assert precision_recall(s, y).average_precision == pytest.approx(average_precision_score(y, s), abs=1e-12)
+
+
 def test_targets_are_met_by_the_exact_fraction():
     # 19 of 20 is 0.95, and 1 − 1/20 in floats need not be.
     for n in (20, 40, 60, 100):

@@ -13,6 +13,7 @@ from cytodistill.metrics.standard_error import (
     effective_groups,
     p_of_no_difference,
     plain_ends,
+    positive_ends,
     share_ends,
 )
 
@@ -77,3 +78,20 @@ def test_p_is_below_one_less_the_level_just_where_the_interval_leaves_0_out():
 def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(CytodistillError, match=message):
         call()
+
+
+@given(st.floats(0.01, 50), st.lists(st.floats(0.01, 50), min_size=5, max_size=30), st.floats(0.1, 10))
+def test_a_loss_is_taken_on_the_scale_of_its_logarithm(value, drawn, factor):
+    drawn = np.array(drawn)
+    low, high = positive_ends(value, drawn, groups=12)
+    reach = stats.t(11).ppf(0.975) * np.log(drawn).std(ddof=1) * np.sqrt(12 / 11)
+    assert (low, high) == pytest.approx((value * np.exp(-reach), value * np.exp(reach)))
+    assert positive_ends(factor * value, factor * drawn, groups=12) == pytest.approx((factor * low, factor * high))
+
+
+def test_losses_of_0_and_below():
+    assert positive_ends(0.0, np.zeros(9), groups=5) == (0.0, 0.0)
+    low, high = positive_ends(0.2, np.array([0.0, 0.1, 0.3]), groups=5)
+    assert (low, high) == pytest.approx(positive_ends(0.2, np.array([0.05, 0.1, 0.3]), groups=5))
+    with pytest.raises(CytodistillError, match="below 0; use scale='plain'"):
+        positive_ends(-0.1, np.array([0.1, 0.2]), groups=5)

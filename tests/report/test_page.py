@@ -141,8 +141,13 @@ def test_the_card_is_json_with_the_figures(written, found):
     card = json.loads((written / "model_card.json").read_text(encoding="utf-8"))
     for name, of in zip(("Exit 1", "Exit 2", "Exit 3"), found.metrics["exits"], strict=True):
         assert card["figures"]["by_exit"][name]["f1"]["value"] == of["f1"]
-    assert card["figures"]["by_class"] == found.metrics["ensemble"]["per_class"]
-    assert card["calibration"]["after"]["nll"] == found.trust["calibration"]["ensemble"]["temperature"]["nll"]
+    for name, of in found.metrics["ensemble"]["per_class"].items():
+        within = found.metrics["intervals"]["ensemble"]["per_class"][name]
+        assert card["figures"]["by_class"][name]["f1"] == {"value": of["f1"], "interval": within["f1"]}
+    scaled = found.trust["calibration"]["ensemble"]["temperature"]
+    after = card["calibration"]["after"]
+    assert after["nll"] == {"value": scaled["nll"], "interval": scaled["intervals"]["nll"]}
+    assert after["ece"] == {"value": scaled["ece"], "if_calibrated": scaled["if_calibrated"]["ece"]}
     assert card["data"]["evaluated_on"] == {
         "source": None,
         "split": "test",

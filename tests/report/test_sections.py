@@ -6,19 +6,21 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, f1_score, precision_recall_curve, recall_score, roc_curve
 
+from cytodistill.metrics.calibration import BINS, brier, ece, nll
+from cytodistill.metrics.intervals import draw_groups, group_bootstrap
+from cytodistill.metrics.selective import aurc, doubt, e_aurc, failure_auroc
 from cytodistill.models.exit_costs import macs_until_exits
 from cytodistill.report.by_class import class_table
 from cytodistill.report.calibration import calibration_section
 from cytodistill.report.confusion import confusion_section
 from cytodistill.report.data_card import counts_tables
 from cytodistill.report.doubt import doubt_section
-from cytodistill.report.early_exit import sweep
+from cytodistill.report.early_exit import early_exit_section, sweep
 from cytodistill.report.exits import exits_section
 from cytodistill.report.gallery import most_wrong
 from cytodistill.report.groups import accuracy_by_group, groups_section
 from cytodistill.report.one_vs_rest import one_vs_rest_section
 from cytodistill.report.overview import overview
-from cytodistill.report.resampling import steps
 from cytodistill.report.screening import screening_section
 from cytodistill.report.sets import sets_section
 from cytodistill.report.settings import flat
@@ -63,7 +65,10 @@ def test_classes_have_the_figures_of_the_metrics(found):
     assert [row.name for row in rows] == list(found.classes)
     for row, of in zip(rows, found.metrics["ensemble"]["per_class"].values(), strict=True):
         assert texts(row)[0] == str(of["n"])
-        assert texts(row)[2:] == [shown(of[key]) for key in ("sensitivity", "specificity", "precision", "f1")]
+        keys = ("sensitivity", "specificity", "precision", "f1", "auc")
+        assert texts(row)[2:] == [shown(of[key]) for key in keys]
+        stored = found.metrics["intervals"]["ensemble"]["per_class"][row.name]
+        assert [entry.under for entry in row.entries[2:]] == [ends(stored[key]) for key in keys]
         for entry in row.entries[2:]:
             low, high = map(float, entry.under.split("–"))
             assert low <= float(entry.text) <= high
@@ -88,7 +93,15 @@ def test_reliability_is_scikit_learns(found):
         assert same(series.points, confidence, accuracy)
     rows = section.tables[0].rows
     for row, of in zip(rows, found.trust["calibration"]["ensemble"].values(), strict=True):
-        assert texts(row) == [f"{of['nll']:.3f}", f"{of['brier']:.3f}", shown(of["ece"]), shown(of["accuracy"])]
+        shares = [shown(of[key]).replace("-", "−") for key in ("ece", "classwise_ece", "overconfidence", "accuracy")]
+        assert texts(row) == [f"{of['nll']:.3f}", f"{of['brier']:.3f}", *shares]
+    voices = section.folded[0].rows
+    assert [row.name.split(",")[0] for row in voices] == [
+        name for name in ("Exit 1", "Exit 2", "Exit 3", "Ensemble") for _ in range(3)
+    ]
+    of = found.trust["calibration"]["exit 2"]["vector"]
+    assert texts(voices[5])[1:4] == [f"{of['brier']:.3f}", shown(of["ece"]), shown(of["classwise_ece"])]
+    assert voices[5].entries[5].under is not None  # the change of the NLL has an interval
 
 
 def test_risk_is_that_of_the_surest_cells(found):
@@ -99,7 +112,9 @@ def test_risk_is_that_of_the_surest_cells(found):
     assert same(section.charts[0].series[1].points, answered / len(wrong), np.cumsum(wrong) / answered)
     of = found.trust["doubt"]["ensemble"]["max_probability"]
     row = next(row for row in section.tables[0].rows if row.strong)
-    assert texts(row) == [shown(of["auroc"]), shown(of["aurc"]), shown(of["coverage_at_5_percent_risk"])]
+    keys = ("auroc", "aurc", "e_aurc", "coverage_at_5_percent_risk")
+    assert texts(row) == [shown(of[key]) for key in keys]
+    assert [entry.under for entry in row.entries] == [ends(of["intervals"][key]) for key in keys]
 
 
 def test_sets_have_the_figures_of_the_metrics(found):
@@ -108,6 +123,10 @@ def test_sets_have_the_figures_of_the_metrics(found):
     assert len(section.tables[0].rows) == len(kinds) > 4
     for row, of in zip(section.tables[0].rows, kinds.values(), strict=True):
         assert (texts(row)[0], texts(row)[4]) == (shown(of["coverage"]), f"{of['mean_size']:.2f}")
+        assert all(row.entries[place].under for place in (0, 1, 4, 5))
+        # Adaptive sets may well cover more than was asked for.
+        assert texts(row)[2].startswith("≥") == row.name.startswith("Adaptive")
+        assert not (row.name.startswith("Adaptive") and "above" in texts(row)[3])
     held = found.applied.sets["lac-0.9"][np.arange(45), found.labels]
     column = section.tables[1].columns.index("Smallest sets (LAC)")
     for code, row in enumerate(section.tables[1].rows):
@@ -137,11 +156,14 @@ def test_early_exit_goes_from_the_first_exit_to_all(found):
     costs = macs_until_exits(found.run.network(), 64)
     points = sweep(found.exits, found.labels, costs)
     first = found.exits[:, 0].argmax(1)
-    _, share, accuracy, f1 = points[0]
-    assert (share, accuracy) == pytest.approx((costs[0] / costs[-1], (first == found.labels).mean()))
-    assert f1 == pytest.approx(f1_score(found.labels, first, average="macro"))
-    assert points[-1][1:3] == pytest.approx((1, found.metrics["ensemble"]["accuracy"]))
-    assert np.diff([share for _, share, *_ in points]).min() >= 0
+    assert points[0].share == pytest.approx(costs[0] / costs[-1])
+    assert points[0].accuracy == pytest.approx((first == found.labels).mean())
+    assert points[0].f1 == pytest.approx(f1_score(found.labels, first, average="macro"))
+    assert (points[-1].share, points[-1].accuracy) == pytest.approx((1, found.metrics["ensemble"]["accuracy"]))
+    assert np.diff([point.share for point in points]).min() >= 0
+    last = early_exit_section(found).charts[0].table.rows[-1]
+    stored = found.metrics["intervals"]["ensemble"]
+    assert [entry.under for entry in last.entries[1:]] == [ends(stored["accuracy"]), ends(stored["f1"])]
 
 
 def test_most_wrong_cells_come_first():
@@ -168,12 +190,38 @@ def test_groups_have_wilsons_interval_and_the_surest_to_be_bad_come_first(found)
     ]
 
 
-def test_intervals_beside_the_counted_figures_are_made_the_same_way(found):
-    within = found.resampling.mean(found.correct.astype(float))
-    assert (within.low, within.high) == pytest.approx(found.metrics["intervals"]["ensemble"]["accuracy"], abs=0.02)
-    rank, count = steps(found.raw[:, 0])
-    assert rank.max() < count
-    assert (np.argsort(rank, kind="stable") == np.argsort(found.raw[:, 0], kind="stable")).all()
+def test_intervals_of_the_page_are_those_of_the_group_bootstrap(found):
+    """The literal bootstrap of `metrics.intervals` on the rows of every resample, to the digits that are printed."""
+    p, y, g = found.raw, found.labels, found.groups
+    scaled = found.applied.ensemble
+    doubts, right = doubt(scaled), found.correct
+    row = calibration_section(found).tables[0].rows[0]
+    for place, figure in ((0, nll), (1, brier)):
+        of = group_bootstrap(lambda rows, figure=figure: figure(p[rows], y[rows]), g, scale="positive")
+        assert row.entries[place].under == f"{of.low:.3f} to {of.high:.3f}"
+    of = group_bootstrap(lambda rows: right[rows].mean(), g)
+    assert row.entries[5].under == f"{100 * of.low:.1f} to {100 * of.high:.1f}"
+    assert (of.low, of.high) == pytest.approx(found.metrics["intervals"]["ensemble"]["accuracy"])
+    row = next(row for row in doubt_section(found).tables[0].rows if row.strong)
+    for place, figure in enumerate((failure_auroc, aurc, e_aurc)):
+        of = group_bootstrap(lambda rows, figure=figure: figure(doubts[rows], right[rows]), g)
+        assert row.entries[place].under == ends((of.low, of.high))
+
+
+def test_what_chance_makes_of_the_ece_is_that_of_centred_resamples(found):
+    p, y = found.raw, found.labels
+    off, bins = (p.argmax(1) == y) - p.max(1), np.ceil(p.max(1) * BINS).astype(int)
+    of = np.unique(found.groups, return_inverse=True)[1]
+    sizes = np.bincount(of)
+    gaps = []
+    for count in draw_groups(len(sizes)):
+        times = count[of] - (count @ sizes) / len(y)  # 0 on the whole, so that only the chance is left
+        gaps.append(sum(abs((times * off)[bins == k].sum()) for k in np.unique(bins)) / len(y))
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    limit = np.quantile(gaps, 0.95) * np.sqrt(effective / (effective - 1))
+    entry = calibration_section(found).tables[0].rows[0].entries[2]
+    assert entry.under == f"chance ≤ {100 * limit:.1f}"
+    assert entry.text == shown(ece(p, y))
 
 
 def test_the_data_card_counts_the_cells(found):

@@ -172,6 +172,9 @@ def test_intervals_and_differences_in_points():
         "p of Δ F-measure": "< 0.001",
     }
     assert set(intervals["KD"].values()) == {"–"}
+    corrected = whole()
+    corrected["rows"][1]["difference"]["accuracy"]["p_holm"] = 0.0842
+    assert tables(markdown(corrected))[2]["Ours"]["Holm's p of Δ Accuracy"] == "0.084"
 
 
 def test_the_papers_other_figures_have_a_table():

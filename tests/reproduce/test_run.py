@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics.paired import holm
 from cytodistill.reproduce import engine
 from cytodistill.reproduce.run import choose, plan, reproduce
 
@@ -52,6 +53,9 @@ def test_differences_are_from_the_reference_on_the_same_cells(done):
         assert found["value"] == pytest.approx(rows[key]["f1"]["mean"] - rows["kd-sd"]["f1"]["mean"])
         assert found["low"] <= found["value"] <= found["high"]
         assert found["draws"] == 2
+    tests = [row["difference"]["f1"] for row in rows.values() if row["difference"]]
+    assert len(tests) >= 3
+    assert [test["p_holm"] for test in tests] == pytest.approx(holm([test["p"] for test in tests]).tolist())
 
 
 def test_a_teacher_is_trained_once_and_teaches_by_its_run(done):

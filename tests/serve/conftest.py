@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import threading
 import time
@@ -80,19 +81,35 @@ def judged_run(tiny_run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def run_as(judged_run, tmp_path_factory) -> Callable[..., Path]:
+    """``run_as(format, **data)``: a copy of the run, as if it came of a source of this format, with these settings."""
+
+    def changed(format: str, **data) -> Path:
+        folder = tmp_path_factory.mktemp("changed") / "tiny"
+        shutil.copytree(judged_run, folder)
+        info = json.loads((folder / "run.json").read_text())
+        info["table"]["format"] = format
+        info["recipe"]["data"] |= data
+        (folder / "run.json").write_text(json.dumps(info))
+        return folder
+
+    return changed
+
+
+@pytest.fixture(scope="session")
 def predictor(judged_run) -> Predictor:
     return load(judged_run, "cpu")
 
 
 @pytest.fixture(scope="session")
 def serving(judged_run) -> Callable:
-    """``with serving(folder, **settings) as client``: the service on the tiny run, its network loaded."""
+    """``with serving(folder, **settings) as client``: the service on the tiny run, or another, its network loaded."""
 
     @contextmanager
-    def serve(folder: Path, *, ready: bool = True, **settings) -> Iterator[TestClient]:
+    def serve(folder: Path, *, run: Path = judged_run, ready: bool = True, **settings) -> Iterator[TestClient]:
         values = {"limits": SMALL, "class_map": str(judged_run / "map.yaml"), "decoders": 1, "threads": 1}
-        checked = Settings.check(run=judged_run, data=folder, device="cpu", **(values | settings))
-        identity = identify(judged_run)
+        checked = Settings.check(run=run, data=folder, device="cpu", **(values | settings))
+        identity = identify(run)
         service = Service(checked, identity, Store(folder, identity, checked.database))
         with TestClient(create_app(service), ADDRESS, raise_server_exceptions=False) as client:
             while ready and client.get("/readyz").status_code != 200:
@@ -109,10 +126,10 @@ def listening(judged_run) -> Callable:
     has it but for the signals."""
 
     @contextmanager
-    def listen(folder: Path, **settings) -> Iterator[tuple[int, uvicorn.Server, Service]]:
+    def listen(folder: Path, *, run: Path = judged_run, **settings) -> Iterator[tuple[int, uvicorn.Server, Service]]:
         values = {"limits": SMALL, "decoders": 1, "threads": 1, "port": 0}
-        checked = Settings.check(run=judged_run, data=folder, device="cpu", **(values | settings))
-        identity = identify(judged_run)
+        checked = Settings.check(run=run, data=folder, device="cpu", **(values | settings))
+        identity = identify(run)
         service = Service(checked, identity, Store(folder, identity))
         bound = bind(checked)
         server = uvicorn.Server(server_config(checked, service))

@@ -1,6 +1,7 @@
 """Bodies are read alike however they arrive in pieces, and nothing stays on the disk."""
 
 import asyncio
+import errno
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ from starlette.requests import Request
 
 from cytodistill.serve import bodies
 from cytodistill.serve.bodies import BodyReader, shown
-from cytodistill.serve.errors import Refused
+from cytodistill.serve.errors import Busy, Refused
 from cytodistill.serve.formats import kind_of
+from cytodistill.serve.incoming import Incoming
 from cytodistill.serve.settings import Limits
 
 LIMITS = Limits(body=1 << 20, file=300_000, images=5)
@@ -33,7 +35,7 @@ def request(body: bytes, kind: str, cuts: list[int]) -> Request:
 
 
 def read(folder, body, kind, cuts=(), limits=LIMITS):
-    return asyncio.run(BodyReader(folder, limits, limits.images).read(request(body, kind, list(cuts))))
+    return asyncio.run(BodyReader(Incoming(folder), limits, limits.images).read(request(body, kind, list(cuts))))
 
 
 def form(files: list[tuple[str, bytes]], fields: dict[str, str]) -> bytes:
@@ -96,6 +98,21 @@ def test_refusals_leave_nothing_on_disk(tmp_path, monkeypatch, sent, status):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("number", "raised"), [(errno.ENOSPC, Busy), (errno.EIO, OSError)])
+def test_a_full_disk_is_no_fault_of_the_client(tmp_path, monkeypatch, number, raised):
+    class Full(bodies.FileIO):
+        def write(self, data):
+            if self.tell():
+                raise OSError(number, "of this test")
+            return super().write(data[:100])
+
+    monkeypatch.setattr(bodies, "IN_MEMORY", 1000)
+    monkeypatch.setattr(bodies, "FileIO", Full)
+    with pytest.raises(raised):
+        read(tmp_path, form([("a.png", b"a" * 9000)], {}), "multipart/form-data; boundary=xyz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_client_that_goes_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(bodies, "IN_MEMORY", 10)
     body = form([("a.png", b"a" * 5000)], {})
@@ -107,7 +124,7 @@ def test_a_client_that_goes_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
         return later.pop(0)
 
     with pytest.raises(Refused, match=r"cut off"):
-        asyncio.run(BodyReader(tmp_path, LIMITS, 5).read(Request(going.scope, receive)))
+        asyncio.run(BodyReader(Incoming(tmp_path), LIMITS, 5).read(Request(going.scope, receive)))
     assert not list(tmp_path.iterdir())
 
 

@@ -153,3 +153,21 @@ def test_lengths_that_a_broken_process_may_say_are_bounded(prefix):
 def test_headers_that_are_no_objects_are_broken(text):
     with pytest.raises(frames.BrokenFrame):
         frames.unpack(text)
+
+
+def test_one_that_nobody_reads_from_any_more_is_ended_too():
+    async def scenario(decoders):
+        results = decoders.image(
+            content(encoded(a_cell(1, 200, 200))), Task(64, "pad", png=True), [(0, 0, 64, 64)] * 2000
+        )
+        await anext(results)
+        (worker,) = decoders._all
+        async with asyncio.timeout(60):
+            # It has written more than is taken before somebody asks for it.
+            while not worker._process.stdout._paused:
+                await asyncio.sleep(0.01)
+            await results.aclose()
+            return await every(decoders.image(content(encoded(a_cell())), Task(64, "pad")))
+
+    (cell,) = running(scenario)
+    assert isinstance(cell, Cell)

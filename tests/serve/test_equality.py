@@ -1,13 +1,19 @@
-"""The same images get the same answers from the page, the API, the command `predict` and Python."""
+"""The same images, and fields with the same lists of cells, get the same answers from the page, the API, the command
+`predict` and Python."""
 
 from __future__ import annotations
+
+import io
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from cytodistill.cli import app
+from cytodistill.data.images import crop_box
 from cytodistill.infer.fitted import voices
 
 from .conftest import a_cell, encoded, send
@@ -112,3 +118,95 @@ def test_together_the_four_ways_agree(client, predictor, judged_run, images, tmp
         for n, told in enumerate(way(client, images)):
             close = lambda wanted: pytest.approx(wanted, abs=TOGETHER)  # noqa: E731
             check(predictor, told, raw[n], calibrated[n], python[n], close)
+
+
+FIELD = a_cell(9, 120, 160)
+BOXES = [(10, 12, 30, 20), (70.5, 80, 24, 24), (100, 60, 31, 17.5)]
+CENTRES = [(25, 22), (82.5, 92), (115.5, 68.75)]
+
+
+def features(*geometries):
+    return json.dumps(
+        {
+            "type": "FeatureCollection",
+            "features": [{"type": "Feature", "geometry": geometry, "properties": {}} for geometry in geometries],
+        }
+    )
+
+
+def ring(x, y, width, height):
+    """An outline that is no rectangle, and spans this."""
+    right, bottom = x + width, y + height
+    return [
+        [x, y + height / 2],
+        [x + width / 2, y],
+        [right, y + height / 2],
+        [x + width / 2, bottom],
+        [x, y + height / 2],
+    ]
+
+
+LISTS = {
+    "outlines.geojson": features(*({"type": "Polygon", "coordinates": [ring(*box)]} for box in BOXES)),
+    "points.geojson": features(*({"type": "Point", "coordinates": centre} for centre in CENTRES)),
+    "points.csv": "image,x,y\nb.png,1,1\n" + "".join(f"field.png,{x},{y}\n" for x, y in CENTRES),
+    "boxes.csv": "x,y,width,height\n" + "".join(",".join(map(str, box)) + "\n" for box in BOXES),
+    "coco.json": json.dumps(
+        {
+            "images": [{"id": 3, "file_name": "slides/field.png"}],
+            "annotations": [{"id": n, "image_id": 3, "bbox": box} for n, box in enumerate(BOXES)],
+        }
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=["cric", "folder"])
+def kind(request):
+    """Format of a source: a run of CRIC was trained on windows round nuclei, one of a folder on cells as they were."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def run(kind, run_as):
+    return run_as(kind)
+
+
+@pytest.fixture(scope="module")
+def served(serving, run, tmp_path_factory):
+    """The service on the run; each cell has a forward pass of its own, as in the one-by-one comparison above."""
+    with serving(tmp_path_factory.mktemp("fields"), run=run, max_batch=1) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_cells_of_a_field_are_the_same_four_ways_in_every_bit(served, predictor, run, kind, name, tmp_path):
+    side = predictor.recipe.data.window
+    wanted = [(x - side / 2, y - side / 2, side, side) for x, y in CENTRES]
+    if kind == "folder" and "points" not in name:
+        wanted = BOXES
+    python = [in_python(predictor, crop_box(FIELD, *box))[0] for box in wanted]
+
+    content = encoded(FIELD)
+    answer = served.post("/api/v1/predict", files={"image": ("field.png", content)}, data={"cells": LISTS[name]})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["cells"]
+    assert [tuple(cell["box"].values()) for cell in told] == wanted
+
+    upload = send(served, ("field.png", content), cells=LISTS[name])
+    listed = served.get("/api/v1/cells", params={"upload": upload["id"], "limit": 500}).json()["cells"]
+    shown = {tuple(cell["box"].values()): served.get(f"/api/v1/cells/{cell['id']}").json() for cell in listed}
+    assert [shown[box]["prediction"] for box in wanted] == [cell["prediction"] for cell in told]
+    for box in wanted:
+        picture = served.get(f"/api/v1/cells/{shown[box]['id']}/image").content
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture))), crop_box(FIELD, *box))
+
+    (tmp_path / "field.png").write_bytes(content)
+    (tmp_path / name).write_text(LISTS[name])
+    options = ("--cells", str(tmp_path / name), "--batch-size", "1")
+    raw = commanded(run, [tmp_path / "field.png"], tmp_path / "raw.csv", "--raw", *options)
+    calibrated = commanded(run, [tmp_path / "field.png"], tmp_path / "calibrated.csv", *options)
+    for n, cell in enumerate(told):
+        api = cell["prediction"]
+        assert api["probabilities"] == python[n]["probabilities"]
+        assert api["probabilities"] == {label: np.float32(raw[n][f"prob_{label}"]) for label in predictor.classes}
+        check(predictor, api, raw[n], calibrated[n], python[n], lambda wanted: pytest.approx(wanted, rel=1e-6, abs=0))

@@ -102,7 +102,7 @@ def _stays_up(client):
     yield
     answer = client.post(PREDICT, files={"image": GOOD})
     assert answer.status_code == 200
-    assert not list(client.app.state.service.store.incoming.iterdir())
+    assert not list(client.app.state.service.store.incoming.folder.iterdir())
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -150,7 +150,7 @@ def test_nothing_of_a_prediction_is_kept(client, files):
     assert post(client, files[0].read_bytes()).status_code == 200
     assert client.get("/api/v1/cells").json()["total"] == before
     store = client.app.state.service.store
-    assert not list(store.incoming.iterdir())
+    assert not list(store.incoming.folder.iterdir())
 
 
 def test_model_tells_what_the_answers_mean(client, predictor):

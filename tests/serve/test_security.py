@@ -7,9 +7,11 @@ import socket
 import time
 
 import pytest
+from starlette.datastructures import Headers
 
 from cytodistill.errors import CytodistillError
-from cytodistill.serve.security import MOST_SESSIONS, Doorkeeper
+from cytodistill.serve import security
+from cytodistill.serve.security import MOST_SESSIONS, SESSION_SECONDS, Doorkeeper
 from cytodistill.serve.settings import Limits, Settings
 
 from .conftest import SMALL, a_cell, encoded
@@ -118,6 +120,26 @@ def test_sessions_are_no_more_than_so_many_and_end():
     assert len(set(secrets)) == MOST_SESSIONS
     assert len(door._sessions) == MOST_SESSIONS
     assert first not in secrets
+
+
+def test_a_session_ends_with_its_time_or_when_it_is_closed(monkeypatch):
+    door = Doorkeeper({TOKEN: "a"}, False)
+    clock = time.monotonic()
+    monkeypatch.setattr(security.time, "monotonic", lambda: clock)
+    secret, other = door.open_session("a"), door.open_session("a")
+
+    def signed_in(secret):
+        return door.visitor(Headers({"cookie": f"cytodistill={secret}"}), "http").signed_in
+
+    door.close_session(other)
+    door.close_session("none")
+    clock += SESSION_SECONDS - 1
+    assert (signed_in(secret), signed_in(other)) == (True, False)
+    clock += 2
+    assert not signed_in(secret)
+    # Nothing is left of it once the next one comes.
+    door.open_session("a")
+    assert len(door._sessions) == 1
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,11 @@ def evaluate(
     one_group: Annotated[
         bool, typer.Option("--one-group", help="Accept cells of a single group; there are no intervals then.")
     ] = False,
+    folds: Annotated[str | None, typer.Option(hidden=True)] = None,
     format: Format = None,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Figures of each exit and the ensemble; writes a report, a model card, metrics.json, predictions.csv."""
+    """Figures of each exit and the ensemble, of a run or a cross-validation; writes a report, a model card and JSON."""
     from cytodistill.evaluation import metrics_table
     from cytodistill.evaluation.external import evaluate_external, external_lines
     from cytodistill.evaluation.folds import evaluate_folds
@@ -41,6 +42,11 @@ def evaluate(
     from cytodistill.terminal import Terminal
     from cytodistill.train.folds import is_folds
 
+    if folds is not None:
+        raise CytodistillError(
+            f"--folds {folds}: a finished run has been trained once; fit a cross-validation with `cytodistill fit "
+            f"SOURCE -o CV --folds {folds}`, and `cytodistill evaluate CV` tests every fold"
+        )
     with Terminal() as terminal:
         if is_folds(run):
             if source is not None or class_map is not None or source_map is not None or split not in (None, "test"):
@@ -99,6 +105,7 @@ def explain(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Where each exit looked, cell by cell, and whether such a map means anything."""
+    from cytodistill.explain.entries import verdict_lines
     from cytodistill.explain.run import explain as explain_run
     from cytodistill.terminal import Terminal
 
@@ -117,6 +124,8 @@ def explain(
             device=device.value,
             watcher=terminal,
         )
+    for line in verdict_lines(found.content):
+        terminal.result(line)
     for file in found.files[:2]:
         terminal.result(str(file))
     terminal.result(f"{len(found.files) - 2} panels in {found.files[0].parent / 'maps'}")

@@ -46,6 +46,13 @@ def predict(
     policy: Annotated[
         str | None, typer.Option(help="Stop early by one of the run's exit policies.", metavar="NAME")
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="Also one row a field, slide or patient, with a decision: a .csv file.", metavar="FILE"),
+    ] = None,
+    group_point: Annotated[
+        str | None, typer.Option(help="What decides there; by default max-sensitivity-0.95.", metavar="NAME")
+    ] = None,
     format: Format = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Cells computed at once.")] = 64,
     threads: Annotated[
@@ -56,8 +63,8 @@ def predict(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Predict every image; files that cannot be read are listed and passed over."""
+    from cytodistill.formats.pixel_size import PixelSize
     from cytodistill.infer.batch import predict as predict_all
-    from cytodistill.infer.field import PixelSize
     from cytodistill.terminal import Terminal
 
     with Terminal() as terminal:
@@ -78,6 +85,8 @@ def predict(
             cells=cells,
             cut=cut.value if cut else None,
             pixels=PixelSize(microns_per_pixel, ignore_pixel_size) if microns_per_pixel or ignore_pixel_size else None,
+            groups=groups,
+            group_point=group_point,
             watcher=terminal,
         )
     for problem in done.problems:
@@ -90,5 +99,9 @@ def predict(
         terminal.result(
             f"{out}: {done.cells - done.passed_over} cells predicted, {done.passed_over} passed over{applied}"
         )
+    if done.groups is not None:
+        rows = done.groups
+        silent = f", {rows.unanswered} without an answer" if rows.unanswered else ""
+        terminal.result(f"{rows.file}: {rows.groups} groups, {rows.abnormal} abnormal by {rows.name}{silent}")
     if done.cells and done.passed_over == done.cells:
         raise typer.Exit(1)

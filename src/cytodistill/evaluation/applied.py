@@ -4,7 +4,7 @@ collapsed into the classes of a map."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ KINDS = ("raw", "temperature", "vector")
 class Screened:
     """Of N cells the abnormal score, whether they are abnormal, and what each operating point calls them.
 
-    ``points`` has, by name, the thresholds and what they did on the validation cells: of one run, or of each fold.
+    ``points`` has, by name, the thresholds and what they did on the validation cells: of one run, or of each fold;
+    ``group_points`` those of whole groups, and ``group_thresholds`` (N,) by name the threshold that a cell's group is
+    judged by.
     """
 
     class_map: str
@@ -32,6 +34,8 @@ class Screened:
     abnormal: np.ndarray
     points: dict[str, list[dict[str, Any]]]
     called: dict[str, np.ndarray]
+    group_points: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    group_thresholds: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,25 @@ def screen(
         for point in fitted.points
     }
     called = {point.name: decide(scores, point) for point in fitted.points}
-    return Screened(class_map, abnormal_classes, scores, abnormal, points, called)
+    of_groups = fitted.group_points or ()
+    group_points = {
+        of.name: [
+            {
+                "how": of.how,
+                "k": of.k,
+                "threshold": of.point.threshold,
+                "on_validation": {
+                    "sensitivity": of.point.sensitivity,
+                    "specificity": of.point.specificity,
+                    "n": of.point.n,
+                    "normal": of.normal,
+                },
+            }
+        ]
+        for of in of_groups
+    }
+    thresholds = {of.name: np.full(len(scores), of.point.threshold) for of in of_groups}
+    return Screened(class_map, abnormal_classes, scores, abnormal, points, called, group_points, thresholds)
 
 
 def collapse_applied(applied: Applied, class_map: ClassMap, classes: tuple[str, ...]) -> Applied:
@@ -167,6 +189,7 @@ def _pool_screened(parts: Sequence[Screened | None]) -> Screened | None:
     if len(known) < len(parts) or len({part.class_map for part in known}) > 1:
         return None
     names = [name for name in known[0].points if all(name in part.points for part in known)]
+    of_groups = [name for name in known[0].group_points if all(name in part.group_points for part in known)]
     return Screened(
         known[0].class_map,
         known[0].abnormal_classes,
@@ -174,4 +197,6 @@ def _pool_screened(parts: Sequence[Screened | None]) -> Screened | None:
         np.concatenate([part.abnormal for part in known]),
         {name: [one for part in known for one in part.points[name]] for name in names},
         {name: np.concatenate([part.called[name] for part in known]) for name in names},
+        {name: [one for part in known for one in part.group_points[name]] for name in of_groups},
+        {name: np.concatenate([part.group_thresholds[name] for part in known]) for name in of_groups},
     )

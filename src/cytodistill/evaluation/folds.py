@@ -31,9 +31,9 @@ def evaluate_folds(
     """Figures of the test cells of all folds together, and of each fold, with the mean and deviation over folds.
 
     The pooled figures and their intervals are of every cell, predicted by its own fold's run; "folds" in the metrics
-    lists each fold's ensemble, and "over_folds" the means and sample standard deviations. "pooled_trust" has the shape
-    of a run's "trust": what each fold's validation cells decided is applied to that fold's test cells, and measured
-    over all of them.
+    lists each fold's ensemble with its intervals, and "over_folds" the means and sample standard deviations.
+    "pooled_trust" has the shape of a run's "trust": what each fold's validation cells decided is applied to that fold's
+    test cells, and measured over all of them.
 
     Args:
         folds: folder of a finished cross-validation.
@@ -72,6 +72,7 @@ def evaluate_folds(
         "folds": [
             {"n": evaluation.metrics["n"], "run": folds.info["chosen"][fold]}
             | {name: evaluation.metrics["ensemble"][name] for name in FIGURES}
+            | {"intervals": _fold_intervals(evaluation)}
             for fold, evaluation in enumerate(found)
         ],
         "over_folds": {name: _mean_sd([fold[name] for fold in figures]) for name in FIGURES},
@@ -83,6 +84,12 @@ def evaluate_folds(
     files = write_evaluation(folder, metrics, predictions, title)
     pooled = Evaluation(metrics, predictions, files, Predictions(table.classes, ensemble, exits), table, applied)
     return with_report(pooled, folds, folder, watcher) if report else pooled
+
+
+def _fold_intervals(evaluation: Evaluation) -> dict[str, list[float]] | None:
+    """Of the fold's ensemble; None where its cells are of one group."""
+    found = evaluation.metrics["intervals"]
+    return {name: found["ensemble"][name] for name in FIGURES if name in found["ensemble"]} if found else None
 
 
 def _mean_sd(values: list[float | None]) -> dict[str, float | None]:

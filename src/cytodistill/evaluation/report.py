@@ -46,7 +46,7 @@ def metrics_report(
             f"metrics: exit probabilities of shape {exits.shape} and groups of shape {groups.shape} do not fit labels "
             f"of shape {cells}; they must be (cells, exits, classes) and (cells,)"
         )
-    intervals = report_intervals(exits, ensemble, labels, groups)
+    intervals = report_intervals(exits, ensemble, labels, groups, classes)
     return {
         "classes": list(classes),
         "n": len(groups),

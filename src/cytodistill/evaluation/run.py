@@ -16,12 +16,15 @@ from cytodistill.evaluation.applied import Applied, apply_fitted
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
 from cytodistill.evaluation.trust import trust_report
-from cytodistill.evaluation.validation import fit_on_validation
+from cytodistill.evaluation.validation import fit_on_validation, group_points
 from cytodistill.infer.artifact import is_artifact
 from cytodistill.infer.cells import cells_to_judge
 from cytodistill.infer.fitted import Fitted, read_fitted
+from cytodistill.infer.policies import weights_digest
 from cytodistill.infer.predictor import Predictions, Predictor, load
+from cytodistill.metrics.calibration import clipped_log
 from cytodistill.report import write_report
+from cytodistill.report.overview import SEEN
 from cytodistill.train.estimator import say_contours
 from cytodistill.train.folds import Folds
 from cytodistill.train.log import Silent, Watcher
@@ -65,10 +68,11 @@ def evaluate(
         class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
             default the one of the data set's format.
         out: folder for metrics.json, predictions.csv, the confusion pictures, the report and the model card;
-            ``run/report`` by default.
+            ``run/report`` by default, and ``run/report-<split>`` for cells that trained or chose the run.
         format: source format, recognised by itself where None.
         device: "auto", "cpu" or "cuda".
-        report: whether to write report.html and the model card, which takes seconds.
+        report: whether to write report.html and the model card, which takes seconds. Cells that trained or chose the
+            run make no model card.
         one_group: accept cells of a single group, whose figures have no intervals.
         watcher: is told of progress.
 
@@ -98,7 +102,10 @@ def evaluate(
     named = source_name(source)
     metrics |= {"split": split, "source": named, "run": run.info["fingerprint"]}
     predictions = predictions_frame(chosen, np.arange(len(chosen)), answers.exit_probabilities, answers.probabilities)
-    folder = Path(out) if out is not None else run.path / "report"
+    seen = seen_warning(metrics)
+    if seen:
+        watcher.say(f"{run.path}, split {split}: {seen}")
+    folder = Path(out) if out is not None else run.path / ("report" if seen is None else f"report-{split}")
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
     # The run keeps what its own map made of it, once all the rest is written; an artifact stays as it was exported.
@@ -109,8 +116,19 @@ def evaluate(
 
 
 def with_report(found: Evaluation, run: Run | Folds, folder: Path, watcher: Watcher) -> Evaluation:
-    """The evaluation with report.html and the model card among its files, written into its folder."""
-    return replace(found, files=[*found.files, *write_report(found, run, folder, watcher)])
+    """The evaluation with report.html and the model card among its files, written into its folder; cells that trained
+    or chose the run say nothing that belongs on a card."""
+    card = seen_warning(found.metrics) is None
+    return replace(found, files=[*found.files, *write_report(found, run, folder, watcher, card=card)])
+
+
+def seen_warning(metrics: dict[str, Any]) -> str | None:
+    """What to say of figures of cells that had a part in making the run; None of cells that had none."""
+    if metrics["source"] is None:
+        return SEEN.get(metrics["split"])
+    if metrics["split"] == "train" and not metrics.get("external"):  # of another data set none may have trained it
+        return "These cells are of a training split: if they trained the model, the figures are too good."
+    return None
 
 
 def answers_to(predictor: Predictor, table: CellTable, rows: np.ndarray, watcher: Watcher) -> Predictions:
@@ -153,17 +171,23 @@ def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: 
     """
     fingerprint = run.info["fingerprint"]
     stored = read_fitted(run.path, fingerprint)
-    if stored is not None and stored.class_map == (marked.name if marked else None):
+    same = stored is not None and stored.class_map == (marked.name if marked else None)
+    if same and stored and stored.group_points is not None:
         return stored
     try:
         table = run.table()
     except CytodistillError:
-        return replace(stored, class_map=None, points=()) if stored else None
+        return stored if same or not stored else replace(stored, class_map=None, points=(), group_points=None)
     rows = table.indices("val")
     if not len(rows):
         return None
     cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
     answers = predictor.predict_cells(cells, rows=rows)
+    if same and stored:
+        # Of an earlier version, which chose none for groups; the rest stays as it was.
+        calibrated = stored.temperature[-1].calibrated(clipped_log(answers.probabilities))
+        points = group_points(calibrated, table.labels[rows], table.groups[rows], run.classes, marked)
+        return replace(stored, group_points=points)
     return fit_on_validation(
         fingerprint,
         answers.exit_probabilities,
@@ -172,6 +196,7 @@ def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: 
         table.groups[rows],
         run.classes,
         marked,
+        weights_digest(run),
     )
 
 

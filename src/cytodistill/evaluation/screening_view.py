@@ -8,7 +8,7 @@ import numpy as np
 
 from cytodistill.evaluation.applied import Screened
 from cytodistill.evaluation.intervals import area_interval, share_interval
-from cytodistill.metrics.group_decision import aggregate, group_labels
+from cytodistill.metrics.group_decision import AGGREGATED, FEW, aggregate, group_labels
 from cytodistill.metrics.screening import precision_recall, roc, sensitivity_at, specificity_at
 
 CURVE_POINTS = 200
@@ -48,7 +48,7 @@ def screening_view(screened: Screened | None, groups: np.ndarray) -> dict[str, A
             {"name": name, **_chosen(screened.points[name]), **_done(called, abnormal, groups)}
             for name, called in screened.called.items()
         ],
-        "fields": _fields(scores, abnormal, groups),
+        "fields": _fields(screened, scores, abnormal, groups),
     }
 
 
@@ -73,12 +73,36 @@ def _done(called: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> dict[
     }
 
 
-def _fields(scores: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> dict[str, Any] | None:
-    """Areas where whole groups are judged; None where all are abnormal, or none is."""
+def _fields(screened: Screened, scores: np.ndarray, abnormal: np.ndarray, groups: np.ndarray) -> dict[str, Any] | None:
+    """Whole groups judged: areas, what the operating points of groups do, and "few" where there are too few groups of a
+    kind to say much; None where all are abnormal, or none is."""
     names, truth = group_labels(abnormal, groups)
     if truth.all() or not truth.any():
         return None
-    found: dict[str, Any] = {"groups": len(names), "abnormal": int(truth.sum())}
-    for how, k in (("max", None), ("top_k_mean", 3), ("noisy_or", None)):
+    normal = int((~truth).sum())
+    found: dict[str, Any] = {"groups": len(names), "abnormal": len(truth) - normal, "normal": normal}
+    for _, how, k in AGGREGATED:
         found[how] = {"auc": roc(aggregate(scores, groups, how, k)[1], truth).auc}
+    found["points"] = [
+        {"name": name, **_chosen(by_runs), **_done(called, truth, names)}
+        for name, by_runs in screened.group_points.items()
+        if (called := _called(screened, name, scores, groups)) is not None
+    ]
+    few = [
+        f"{count} of the {len(truth)} groups {'is' if count == 1 else 'are'} {kind}"
+        for kind, count in (("abnormal", len(truth) - normal), ("normal", normal))
+        if count < FEW
+    ]
+    found["few"] = f"only {few[0]}: a share of so few says next to nothing" if few else None
     return found
+
+
+def _called(screened: Screened, name: str, scores: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+    """(G,) whether each group is called abnormal, names sorted; None where cells of one group are judged by several
+    folds, whose thresholds differ."""
+    first, of = np.unique(groups, return_index=True, return_inverse=True)[1:]
+    thresholds = screened.group_thresholds[name]
+    if (thresholds != thresholds[first][of]).any():
+        return None
+    how, k = (screened.group_points[name][0][key] for key in ("how", "k"))
+    return aggregate(scores, groups, how, k)[1] >= thresholds[first]

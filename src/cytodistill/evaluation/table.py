@@ -22,8 +22,8 @@ COLUMNS = {
 
 
 def metrics_table(metrics: dict[str, Any], title: str | None = None) -> Table:
-    """Rows Exit 1..E and Ensemble (a single-exit model: its one row), macro figures in %, the best of each column in
-    bold with a star, an undefined one as a dash; then the interval of the last row's figures, over groups.
+    """Rows Exit 1..E and Ensemble (a single-exit model: its one row), macro figures in %, each with its
+    interval over groups below it, the best of each column in bold with a star, an undefined one as a dash.
 
     Args:
         metrics: from `metrics_report`, or read from ``metrics.json``.
@@ -45,18 +45,20 @@ def metrics_table(metrics: dict[str, Any], title: str | None = None) -> Table:
     # What is shown is compared, so that two rows that read the same are both the best.
     shown = {name: [_percent(figures[name]) for figures in rows.values()] for name in COLUMNS}
     best = {name: max(values, key=_order) for name, values in shown.items()}
+    intervals = metrics.get("intervals")
+    within = [*intervals["exits"], intervals["ensemble"]] if intervals else []
     for r, row in enumerate(rows):
         values = [shown[name][r] for name in COLUMNS]
         marked = [len(rows) > 1 and value == best[name] != "–" for name, value in zip(COLUMNS, values, strict=True)]
         table.add_row(row, *(f"[bold]{v}*[/bold]" if m else f"{v} " for v, m in zip(values, marked, strict=True)))
-    if intervals := metrics.get("intervals"):
-        ends = intervals["ensemble"]
-        table.add_section()
-        table.add_row(
-            f"{100 * intervals['level']:.0f} %",
-            *(f"{100 * ends[name][0]:.0f}–{100 * ends[name][1]:.0f}" if name in ends else "–" for name in COLUMNS),
-        )
+        if intervals:
+            level = f"  {100 * intervals['level']:.0f} %"
+            table.add_row(level, *(f"{_ends(within[r].get(name))} " for name in COLUMNS), style="dim")
     return table
+
+
+def _ends(of: list[float] | None) -> str:
+    return "–" if of is None else f"{100 * of[0]:.0f}–{100 * of[1]:.0f}"
 
 
 def _percent(value: float | None) -> str:

@@ -10,6 +10,7 @@ from cytodistill.data.class_map import map_for as map_for
 from cytodistill.infer.fitted import Fitted, abnormality, voices
 from cytodistill.metrics.calibration import fit_temperature, fit_vector
 from cytodistill.metrics.conformal import fit_conformal
+from cytodistill.metrics.group_decision import GroupPoint, choose_group_points
 from cytodistill.metrics.operating_point import OperatingPoint, choose_operating_point
 
 COVERAGES = (0.9, 0.95)
@@ -25,6 +26,7 @@ def fit_on_validation(
     groups: np.ndarray,
     classes: tuple[str, ...],
     class_map: ClassMap | None,
+    weights: str | None = None,
 ) -> Fitted:
     """Everything, from the answers to the validation cells.
 
@@ -37,6 +39,7 @@ def fit_on_validation(
         classes: the C names.
         class_map: says which classes are abnormal; without one there are no operating points. Cells of classes that it
             leaves out do not choose them.
+        weights: SHA-256 of the run's weights.
     """
     spoken = voices(exit_probabilities, ensemble)
     temperature = tuple(fit_temperature(voice, labels) for voice in spoken)
@@ -49,7 +52,7 @@ def fit_on_validation(
         conformal[f"lac-{coverage:g}-by-class"] = fit_conformal(calibrated, labels, coverage, per_class=True)
     points: tuple[OperatingPoint, ...] = ()
     if class_map is not None:
-        kept = np.array([class_map.classes[name] is not None for name in classes])[labels]
+        kept = _kept(class_map, labels, classes)
         scores, abnormal = abnormality(class_map, calibrated[kept], labels[kept], classes)
         if abnormal.any() and not abnormal.all():
             points = (
@@ -68,4 +71,29 @@ def fit_on_validation(
         conformal,
         class_map.name if class_map else None,
         points,
+        group_points(calibrated, labels, groups, classes, class_map),
+        weights,
     )
+
+
+def group_points(
+    calibrated: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: tuple[str, ...],
+    class_map: ClassMap | None,
+) -> tuple[GroupPoint, ...]:
+    """Thresholds of whole groups, from the ensemble's calibrated (N, C) answers to the validation cells.
+
+    Args: as `fit_on_validation`.
+    """
+    kept = np.zeros(len(labels), bool) if class_map is None else _kept(class_map, labels, classes)
+    if class_map is None or not kept.any():
+        return ()
+    scores, abnormal = abnormality(class_map, calibrated[kept], labels[kept], classes)
+    return choose_group_points(np.clip(scores, 0, 1), abnormal, groups[kept])
+
+
+def _kept(class_map: ClassMap, labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """(N,) whether the map says anything of a cell's class."""
+    return np.array([class_map.classes[name] is not None for name in classes])[labels]

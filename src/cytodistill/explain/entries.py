@@ -160,6 +160,33 @@ def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def verdict_lines(content: dict[str, Any]) -> list[str]:
+    """What the checks of explain.json come to, exit by exit, in two lines, and a third where contours exist."""
+    said, cells = content["of_the_chosen_cells"], content["of_the_chosen_cells"]["cells"]
+    exits = said["exits"]
+    ranked = _by_exit(exits, "deletion_above_zero")
+    alike = _by_exit(exits, "correlation_with_redrawn_weights", 1, 2)
+    lines = [
+        f"Deletion: maps rank pixels as the exits use them for {ranked} % of {cells} cells, exits shallow to deep (by "
+        "chance 50)",
+        f"Redrawn weights: maps correlate {alike} with those of weights drawn anew; near 1 a map shows the picture and "
+        "nothing learnt",
+    ]
+    if said["area"] is not None:
+        of_maps = ", ".join(_shown(exit["mass"]["nucleus"], 100, 0) for exit in exits)
+        area = _shown(said["area"]["nucleus"], 100, 0)
+        lines.append(f"Nucleus: {of_maps} % of the maps lie in it, which is {area} % of the pictures")
+    return lines
+
+
+def _by_exit(exits: list[dict[str, Any]], name: str, scale: float = 100, digits: int = 0) -> str:
+    return ", ".join(_shown(exit[name], scale, digits) for exit in exits)
+
+
+def _shown(value: float | None, scale: float, digits: int) -> str:
+    return "–" if value is None else f"{scale * value:.{digits}f}"
+
+
 def _number(value: float) -> float | None:
     """A figure as JSON knows it: one that is not defined is null."""
     return float(value) if np.isfinite(value) else None

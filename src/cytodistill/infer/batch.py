@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from cytodistill.errors import CytodistillError, Interrupted
+from cytodistill.formats.pixel_size import PixelSize
 from cytodistill.formats.places import Cut
 from cytodistill.infer.artifact import SEAL, Artifact, is_artifact
 from cytodistill.infer.batch_answer import Answering, Block, answering, one_core_a_thread
@@ -22,8 +23,10 @@ from cytodistill.infer.batch_journal import Progress
 from cytodistill.infer.batch_list import Items
 from cytodistill.infer.batch_output import Output, open_output
 from cytodistill.infer.batch_rules import Request
-from cytodistill.infer.field import Field, PixelSize, request_of, woven
+from cytodistill.infer.field import Field, request_of, woven
 from cytodistill.infer.files import collect
+from cytodistill.infer.group_rows import POINT, GroupRows, groups_file, groups_of, write_groups
+from cytodistill.infer.group_rows import group_point as find_group_point
 from cytodistill.infer.policies import weights_digest
 from cytodistill.infer.spread import on_cluster, spread_blocks
 from cytodistill.train.distributed import wants_gpu
@@ -38,13 +41,15 @@ MINUTE = 60.0
 @dataclass(frozen=True)
 class Predicted:
     """What `predict` did: the ``file`` (None is standard output), how many ``cells`` it has, how many of these were
-    ``passed_over`` and the first reasons why, and what was ``applied`` to the network's answers."""
+    ``passed_over`` and the first reasons why, what was ``applied`` to the network's answers, and what became of the
+    ``groups`` where their file was asked for."""
 
     file: Path | None
     cells: int
     passed_over: int
     problems: tuple[str, ...]
     applied: tuple[str, ...]
+    groups: GroupRows | None = None
 
 
 def predict(
@@ -65,6 +70,8 @@ def predict(
     cells: str | Path | None = None,
     cut: Cut | None = None,
     pixels: PixelSize | None = None,
+    groups: str | Path | None = None,
+    group_point: str | None = None,
     watcher: Watcher | None = None,
 ) -> Predicted:
     """Answer every cell of the inputs, one line each, in their order; ``docs/predict.md`` has the columns.
@@ -87,6 +94,9 @@ def predict(
         threads: cores for the network, torch's own setting by default; with workers, of each of them.
         workers: processes, through Ray where there are several.
         resume: go on with a file that an earlier call with the same arguments left unfinished.
+        groups: .csv file of one row a group (field, slide, patient: as the inputs have it) to write beside ``out``; see
+            `group_rows.write_groups`.
+        group_point: name of the run's operating point of whole groups to decide by; `group_rows.POINT` by default.
         watcher: is told of progress.
 
     Raises:
@@ -106,6 +116,7 @@ def predict(
     file = Path(out) if out is not None else None
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     field = _field(given, cells)
+    of_groups = groups_file(groups, group_point, file, raw)
     request = Request(
         Path(run),
         raw=raw,
@@ -123,14 +134,16 @@ def predict(
     # Workers have networks of their own; the one here only says what they will answer.
     here = request if workers == 1 else replace(request, device="cpu", threads=1)
     with one_core_a_thread(), closing(answering(here)) as mine:
-        if mine.rules.policy and mine.rules.point:
+        named = group_point or POINT
+        judged_by = find_group_point(mine.predictor.fitted, named, request.run) if of_groups else None
+        if mine.rules.policy and (mine.rules.point or judged_by):
             watcher.say("the operating point was chosen on answers of all exits; early ones may be decided otherwise")
         if field:
             items = field.items(Run.open(run), pixels or PixelSize(), cut)
             for remark in field.given.remarks() if field.given else ():
                 watcher.say(remark)
         else:
-            items = collect(given, format, mine.predictor.recipe.data.window)
+            items = collect(given, format, mine.predictor.recipe.data.window, of_groups is not None)
         writer = field.writer(file.suffix.lower(), items, mine.predictor.classes) if field and file else None
         head = writer.head if writer else mine.head
 
@@ -156,7 +169,11 @@ def predict(
             done = output.done
         if workers == 1:
             say_contours(mine.predictor.inputs, watcher)
-        return Predicted(file, done.cells, done.passed_over, done.problems, mine.rules.words(request))
+        rows = None
+        if file and of_groups and judged_by:
+            found = groups_of(items, given, field is not None)
+            rows = write_groups(file, found, mine.predictor.classes, *judged_by, of_groups)
+        return Predicted(file, done.cells, done.passed_over, done.problems, mine.rules.words(request), rows)
 
 
 def _field(given: list[str | Path], cells: str | Path | None) -> Field | None:

@@ -21,14 +21,24 @@ class Items(Sequence[Item]):
 
     Args:
         frames: tables with the columns root, path, x, y, width and height, one after another.
+        grouped: keep the column group too; `group_codes` and `group_names` then have it.
     """
 
-    def __init__(self, frames: Iterable[pd.DataFrame]) -> None:
+    def __init__(self, frames: Iterable[pd.DataFrame], grouped: bool = False) -> None:
         # The table's own columns are let go one by one: of a million cells they would weigh more than all this.
-        kept = [frame[["root", "path", *BOX]] for frame in frames]
+        kept = [frame[["root", "path", *BOX, *(["group"] if grouped else [])]] for frame in frames]
         self._boxes = np.concatenate([frame[list(BOX)].to_numpy(np.float64) for frame in kept])
         self._root_of, self._roots = _codes([frame["root"] for frame in kept])
         self._path_of, self._paths = _codes([frame["path"] for frame in kept])
+        self.group_codes = np.zeros(0, np.int32)
+        """(N,) positions in ``group_names`` where groups are kept."""
+        self.group_names: list[tuple[int, str]] = []
+        """Groups in the order in which they come: which of the frames each is of, and its name there."""
+        for number, frame in enumerate(kept if grouped else []):
+            codes, names = pd.factorize(frame["group"])
+            codes = (codes + len(self.group_names)).astype(np.int32)
+            self.group_codes = np.concatenate([self.group_codes, codes])
+            self.group_names += [(number, str(name)) for name in names]
 
     def __len__(self) -> int:
         return len(self._path_of)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,18 +18,11 @@ from cytodistill.data.slides import slide_of
 from cytodistill.data.sources import FORMATS
 from cytodistill.data.table import BOX
 from cytodistill.errors import CytodistillError
-from cytodistill.formats.coco import (
-    ANNOTATION,
-    Annotations,
-    AnnotationWriter,
-    is_coco,
-    made_annotations,
-    read_annotations,
-)
-from cytodistill.formats.geojson import FEATURE, Features, FeatureWriter, made_features, read_features
-from cytodistill.formats.pixel_size import scale_between
-from cytodistill.formats.places import CellsError, Cut, parse_json, refuse_outside, windows
-from cytodistill.formats.points_csv import read_csv
+from cytodistill.formats.cell_list import read_cells
+from cytodistill.formats.coco import Annotations, AnnotationWriter, made_annotations
+from cytodistill.formats.geojson import Features, FeatureWriter, made_features
+from cytodistill.formats.pixel_size import PixelSize, scale_between
+from cytodistill.formats.places import CellsError, Cut, refuse_outside, windows
 from cytodistill.infer.batch_answer import Block
 from cytodistill.infer.batch_list import Items
 from cytodistill.infer.batch_rules import Request
@@ -47,14 +40,6 @@ class Writer(Protocol):
     tail: str
 
     def line(self, position: int, record: dict) -> str: ...
-
-
-@dataclass(frozen=True)
-class PixelSize:
-    """What is said of a field's pixels: µm a pixel, by default the slide's own, or that their size is not to count."""
-
-    microns: float | None = None
-    ignore: bool = False
 
 
 class Field:
@@ -80,9 +65,9 @@ class Field:
         content = _content(self.cells)
         self.digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         try:
-            self.given: Features | Annotations | None
-            self.given, self.extents, called = _cells(content, name)
-            refuse_outside(self.extents, self.size, called)
+            listed = read_cells(_text(content), name)
+            self.given, self.extents = listed.given, listed.extents
+            refuse_outside(self.extents, self.size, listed.called)
         except CellsError as error:
             raise CellsError(f"{cells}: {error}") from None
 
@@ -92,8 +77,7 @@ class Field:
         Args:
             run: the run that is asked.
             pixels: of the field.
-            cut: see ``places.windows``; by default the window where the run was trained on windows round nuclei, else
-                the outline.
+            cut: see ``places.windows``; by default the run's own.
 
         Raises:
             CytodistillError: the field's pixels are not those of the training, and that is not allowed.
@@ -101,7 +85,7 @@ class Field:
         data = run.recipe.data
         field = self.microns_per_pixel if pixels.microns is None else pixels.microns
         scale = scale_between(data.microns_per_pixel, field, str(self.image), pixels.ignore)
-        boxes = windows(self.extents, data.window * scale, cut or _cut_of(run))
+        boxes = windows(self.extents, data.window * scale, cut or cut_of(run))
         frame = pd.DataFrame(boxes, columns=list(BOX))
         return Items([frame.assign(root=str(self.image.parent), path=self.image.name)])
 
@@ -152,31 +136,11 @@ def woven(blocks: Generator[Block], writer: Writer, start: int, total: int) -> G
             yield replace(block, text=text + writer.tail if start == total else text)
 
 
-def _cells(content: bytes, image: str) -> tuple[Features | Annotations | None, np.ndarray, str]:
-    """The list of cells where it is one that is written again, (N, 4) extents, and what a cell is called in it."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CellsError("not text in UTF-8; export it again") from None
-    if text.lstrip()[:1] in ("{", "["):
-        document = parse_json(text)
-        if is_coco(document):
-            annotations = read_annotations(document, image)
-            return annotations, annotations.extents, ANNOTATION
-        features = read_features(document)
-        return features, features.extents, FEATURE
-    ((kind, places),) = read_csv(text, image).items()
-    extents = np.array(places, np.float64).reshape(len(places), 4 if kind == "boxes" else 2)
-    if not len(extents):
-        raise CellsError("no cells in the table; list at least one")
-    if not np.isfinite(extents).all():
-        raise CellsError(f"cell {np.flatnonzero(~np.isfinite(extents).all(axis=1))[0] + 1}: a coordinate is not finite")
-    if kind == "points":
-        return None, np.concatenate([extents, np.zeros_like(extents)], axis=1), "cell"
-    if (extents[:, 2:] <= 0).any():
-        wrong = np.flatnonzero((extents[:, 2:] <= 0).any(axis=1))[0] + 1
-        raise CellsError(f"cell {wrong}: width and height must be positive")
-    return None, extents, "cell"
+def cut_of(run: Run) -> Cut:
+    """What is cut of a cell with an outline: the window where the run was trained on windows round nuclei, else the
+    outline; see ``places.windows``."""
+    known = FORMATS.get(run.info["table"]["format"])
+    return "window" if known and known.windowed else "outline"
 
 
 def _content(file: Path) -> bytes:
@@ -186,6 +150,8 @@ def _content(file: Path) -> bytes:
         raise CytodistillError(f"{file}: cannot be read ({error.strerror}); check the path of --cells") from None
 
 
-def _cut_of(run: Run) -> Cut:
-    known = FORMATS.get(run.info["table"]["format"])
-    return "window" if known and known.windowed else "outline"
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CellsError("not text in UTF-8; export it again") from None

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
+
 from cytodistill.data.sources import read_source
+from cytodistill.data.table import CellTable
 from cytodistill.infer.batch_answer import Answering
 from cytodistill.infer.batch_list import Items
 from cytodistill.infer.batch_rules import Rules
@@ -14,18 +17,31 @@ from cytodistill.infer.predictor import Predictor
 from cytodistill.infer.writers import RecordWriter
 
 
-def collect(inputs: Sequence[str | Path], format: str | None = None, window: int = 90) -> Items:
+def collect(inputs: Sequence[str | Path], format: str | None = None, window: int = 90, grouped: bool = False) -> Items:
     """Cells of all inputs, in their order; labels, where the inputs have some, are not used.
 
     Args:
         inputs: image files, folders, zip archives or manifests.
         format: source format, recognised by itself where None.
         window: side in pixels of a cell, where a source gives nuclei.
+        grouped: keep the groups of the cells too; images of a folder or archive without more to go by are of the folder
+            that they lie in.
 
     Raises:
         CytodistillError: an input that is not there, or holds no images.
     """
-    return Items(read_source(given, format, window=window, require_labels=False).frame for given in inputs)
+    tables = ((given, read_source(given, format, window=window, require_labels=False)) for given in inputs)
+    return Items((by_folder(table, given) if grouped else table.frame for given, table in tables), grouped)
+
+
+def by_folder(table: CellTable, given: str | Path) -> pd.DataFrame:
+    """The rows of a source. Where each image stands alone, for nothing was known of it but its name, its group is its
+    folder, and the source itself for images that lie in none."""
+    frame = table.frame
+    if Path(given).suffix.lower() == ".csv" or table.classes or not (frame["group"] == frame["path"]).all():
+        return frame
+    folder = frame["path"].str.rpartition("/")[0]
+    return frame.assign(group=folder.where(folder != "", Path(given).name))
 
 
 def predict_files(

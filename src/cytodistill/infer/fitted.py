@@ -12,13 +12,16 @@ import numpy as np
 from cytodistill.data.class_map import ClassMap
 from cytodistill.errors import CytodistillError
 from cytodistill.files import atomic_write
+from cytodistill.infer.policies import weights_digest
 from cytodistill.metrics.calibration import Calibrator, clipped_log
 from cytodistill.metrics.conformal import ConformalSets
+from cytodistill.metrics.group_decision import GroupPoint
 from cytodistill.metrics.operating_point import OperatingPoint
 from cytodistill.metrics.screening import abnormal_score
 
 FILE = "calibration.json"
 FORMAT = 1
+MEND = "delete it, and `cytodistill evaluate` fits it anew on the validation cells"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Fitted:
     ``temperature`` and ``vector`` hold a calibrator for each exit, shallow → deep, and last the ensemble's, which is
     applied to the logarithm of the exits' mean probabilities (eq. 7). ``conformal`` holds sets of the ensemble's
     temperature-scaled probabilities by name. ``points`` are thresholds of the abnormal classes' calibrated probability
-    by ``class_map``.
+    by ``class_map``, and ``group_points`` those of whole groups. ``weights`` is the SHA-256 of the weights whose
+    answers decided. Files of earlier versions have neither: None.
     """
 
     run: str
@@ -39,12 +43,15 @@ class Fitted:
     conformal: dict[str, ConformalSets]
     class_map: str | None
     points: tuple[OperatingPoint, ...]
+    group_points: tuple[GroupPoint, ...] | None = None
+    weights: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write FILE into the run folder."""
-        content = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "run": self.run,
+            **({} if self.weights is None else {"weights": self.weights}),
             "fitted_on": {"split": "val", "cells": self.cells, "groups": self.groups},
             "temperature": [calibrator.to_dict() for calibrator in self.temperature],
             "vector": [calibrator.to_dict() for calibrator in self.vector],
@@ -52,6 +59,8 @@ class Fitted:
             "class_map": self.class_map,
             "operating_points": [asdict(point) for point in self.points],
         }
+        if self.group_points is not None:
+            content["group_points"] = [asdict(point) for point in self.group_points]
         atomic_write(folder / FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -59,7 +68,8 @@ def read_fitted(folder: Path, run: str) -> Fitted | None:
     """What ``folder`` holds for the run of that fingerprint; None where there is nothing, or it is of another format.
 
     Raises:
-        CytodistillError: the file is damaged, another run's, or fitted on other than validation cells.
+        CytodistillError: the file is damaged, another run's, or fitted on other than validation cells or by other
+            weights than the run's.
     """
     file = folder / FILE
     if not file.is_file():
@@ -69,7 +79,7 @@ def read_fitted(folder: Path, run: str) -> Fitted | None:
         if content["format"] != FORMAT:
             return None
         _refuse_foreign(file, content, run)
-        return Fitted(
+        found = Fitted(
             run,
             content["fitted_on"]["cells"],
             content["fitted_on"]["groups"],
@@ -78,11 +88,17 @@ def read_fitted(folder: Path, run: str) -> Fitted | None:
             {name: ConformalSets.from_dict(values) for name, values in content["conformal"].items()},
             content["class_map"],
             tuple(OperatingPoint(**values) for values in content["operating_points"]),
+            tuple(_group_point(values) for values in content["group_points"]) if "group_points" in content else None,
+            content.get("weights"),
         )
     except _Foreign:
         raise
     except (ValueError, KeyError, TypeError, CytodistillError):
         raise CytodistillError(f"{file}: damaged; delete it and evaluate again") from None
+    # The same recipe and cells may end in other weights; files of earlier versions do not say which theirs were.
+    if found.weights is not None and found.weights != weights_digest(folder):
+        raise _Foreign(f"{file}: was fitted on the answers of other weights than the run's; {MEND}")
+    return found
 
 
 class _Foreign(CytodistillError):
@@ -90,11 +106,14 @@ class _Foreign(CytodistillError):
 
 
 def _refuse_foreign(file: Path, content: dict[str, Any], run: str) -> None:
-    mend = "delete it, and `cytodistill evaluate` fits it anew on the validation cells"
     if content["run"] != run:
-        raise _Foreign(f"{file}: was fitted for another run; {mend}")
+        raise _Foreign(f"{file}: was fitted for another run; {MEND}")
     if (split := content["fitted_on"]["split"]) != "val":
-        raise _Foreign(f"{file}: was fitted on the split {split!r}, which must not judge itself; {mend}")
+        raise _Foreign(f"{file}: was fitted on the split {split!r}, which must not judge itself; {MEND}")
+
+
+def _group_point(values: dict[str, Any]) -> GroupPoint:
+    return GroupPoint(values["how"], values["k"], OperatingPoint(**values["point"]), values["normal"])
 
 
 def voices(exit_probabilities: np.ndarray, ensemble: np.ndarray) -> list[np.ndarray]:

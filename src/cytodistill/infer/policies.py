@@ -96,15 +96,17 @@ def parse_policies(content: bytes, called: str) -> tuple[dict[str, FittedPolicy]
         raise CytodistillError(f"{called}: damaged ({type(error).__name__}); delete it and fit policies anew") from None
 
 
-def weights_digest(run: Run) -> str:
-    """SHA-256 of the run's weights; a fit again, or on another machine, may end in others. An artifact says it itself.
+def weights_digest(run: Run | Path) -> str:
+    """SHA-256 of the weights of a run, or of the folder of one; a fit again, or on another machine, may end in others.
+    An artifact says it itself.
 
     Raises:
         CytodistillError: the weights cannot be read.
     """
-    if is_artifact(run.path):
-        return Artifact.open(run.path).graphs.weights
-    file = run.path / "model.safetensors"
+    folder = run.path if isinstance(run, Run) else run
+    if is_artifact(folder):
+        return Artifact.open(folder).graphs.weights
+    file = folder / "model.safetensors"
     try:
         with open(file, "rb") as weights:
             return hashlib.file_digest(weights, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Interval of the macro one-vs-rest AUC by resampling groups: thousands of resamples for one sort a class."""
+"""Intervals of one-vs-rest AUCs and their mean by resampling groups: thousands of resamples for one sort a class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.metrics.classification import classification_metrics
 from cytodistill.metrics.intervals import LEVEL, RESAMPLES, Interval, check_groups, draw_groups
-from cytodistill.metrics.standard_error import effective_groups, share_ends
+from cytodistill.metrics.standard_error import effective_groups, mostly_defined, share_ends
 
 WEIGHTS_AT_ONCE = 4_000_000
 """Cells times resamples whose weights are held at a time."""
@@ -41,12 +41,33 @@ def auc_interval(
     Raises:
         CytodistillError: fewer than two groups, or the AUC is undefined in most resamples.
     """
+    return auc_intervals(probabilities, labels, groups, resamples=resamples, seed=seed, level=level)[0]
+
+
+def auc_intervals(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> tuple[Interval | None, list[Interval | None]]:
+    """The interval of `auc_interval`, and those of the C classes that it averages, from the same resamples.
+
+    A class's own is None where it has no cells, no rest, cells of one group only, or no cells in most resamples. Its
+    degrees of freedom are those of the groups that hold it, which of a rare class are few.
+
+    Args and Raises: as `auc_interval`.
+    """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
     names, g = np.unique(np.asarray(groups), return_inverse=True)
     check_groups(len(names))
-    value = classification_metrics(p, y, [str(code) for code in range(p.shape[1])])["auc"]
-    if value is None:
-        return None
+    classes = [str(code) for code in range(p.shape[1])]
+    figures = classification_metrics(p, y, classes)
+    each: list[Interval | None] = [None] * len(classes)
+    if figures["auc"] is None:
+        return None, each
     drawn = draw_groups(len(names), resamples, seed)
     sums, present = np.zeros(resamples), np.zeros(resamples)
     for code in np.unique(y):
@@ -54,8 +75,13 @@ def auc_interval(
         known = np.isfinite(areas)
         sums[known] += areas[known]
         present += known
+        sizes = np.bincount(g[y == code])
+        if (sizes > 0).sum() > 1 and mostly_defined(areas):
+            value = figures["per_class"][classes[code]]["auc"]
+            each[code] = Interval(value, *share_ends(value, areas, effective_groups(sizes), level=level))
     with np.errstate(invalid="ignore"):
-        return Interval(value, *share_ends(value, sums / present, effective_groups(np.bincount(g)), level=level))
+        ends = share_ends(figures["auc"], sums / present, effective_groups(np.bincount(g)), level=level)
+    return Interval(figures["auc"], *ends), each
 
 
 def resampled_areas(

@@ -231,6 +231,19 @@ def classwise_ece(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS,
     return float(np.mean([_gap(p[:, c], y == c, bins, scheme) for c in range(p.shape[1])]))
 
 
+def overconfidence(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over cells of max_c p_c less the share of right answers: above 0 where the model is too sure, in [−1, 1].
+
+    It is what is left of the ECE where the bins' gaps may cancel (calibration in the large). Its mean over draws of
+    cells is the figure of the population, which the ECE's is not, so that it can have an interval.
+
+    Raises:
+        CytodistillError: as `classification_metrics`.
+    """
+    p, y = checked_probabilities(probabilities, labels)
+    return float(p.max(axis=1).mean() - (p.argmax(axis=1) == y).mean())
+
+
 def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean over cells of Σ_c (p_c − 1[y = c])², in [0, 2] (Brier, Monthly Weather Review 78, 1950).
 
@@ -327,6 +340,24 @@ def _vector_loss(
     return float(loss / cells), gradient / cells
 
 
+def bin_codes(
+    said: NDArray[np.float64], bins: int = BINS, scheme: Scheme = "width"
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Edges (bins + 1,) of the bins of `reliability`, and the bin of each probability, of the shape of ``said``.
+
+    Raises:
+        CytodistillError: a setting is out of bounds.
+    """
+    if bins < 1:
+        raise CytodistillError(f"calibration: {bins} bins are too few; 15 is usual")
+    if scheme not in get_args(Scheme):
+        raise CytodistillError(f"calibration: scheme {scheme!r} is unknown; use {' or '.join(get_args(Scheme))}")
+    share = np.linspace(0, 1, bins + 1)
+    edges = share if scheme == "width" else np.quantile(said, share)
+    # Inner edges only, so that a probability a rounding above 1 still falls into the last bin.
+    return edges, np.searchsorted(edges[1:-1], said)
+
+
 def _gap(said: NDArray[np.float64], true: NDArray[np.bool_], bins: int, scheme: Scheme) -> float:
     # A bin's share times the difference of its means is the difference of its sums over all cells.
     _, _, sums, hits = _binned(said, true, bins, scheme)
@@ -337,14 +368,7 @@ def _binned(
     said: NDArray[np.float64], true: NDArray[np.bool_], bins: int, scheme: Scheme
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Edges (bins + 1,), and for each bin the cells, the sum of what was said and the number of what was true."""
-    if bins < 1:
-        raise CytodistillError(f"calibration: {bins} bins are too few; 15 is usual")
-    if scheme not in get_args(Scheme):
-        raise CytodistillError(f"calibration: scheme {scheme!r} is unknown; use {' or '.join(get_args(Scheme))}")
-    share = np.linspace(0, 1, bins + 1)
-    edges = share if scheme == "width" else np.quantile(said, share)
-    # Inner edges only, so that a probability a rounding above 1 still falls into the last bin.
-    of = np.searchsorted(edges[1:-1], said)
+    edges, of = bin_codes(said, bins, scheme)
     sums = np.bincount(of, weights=said, minlength=bins).astype(np.float64)
     hits = np.bincount(of, weights=true, minlength=bins).astype(np.float64)
     return edges, np.bincount(of, minlength=bins).astype(np.int64), sums, hits

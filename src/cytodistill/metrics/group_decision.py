@@ -1,14 +1,41 @@
-"""One score and one label for a field, slide or patient from those of its cells."""
+"""One score, one label and one decision for a field, slide or patient from those of its cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.errors import CytodistillError
 from cytodistill.metrics.checks import finite_scores, truth_values
+from cytodistill.metrics.operating_point import OperatingPoint, choose_operating_point
+
+AGGREGATED = (("max", "max", None), ("top-3-mean", "top_k_mean", 3), ("noisy-or", "noisy_or", None))
+"""Scores of a group that are told and decided by: their name, and ``how`` and ``k`` of `aggregate`."""
+SENSITIVITIES = (0.95,)
+SPECIFICITIES = (0.9,)
+"""Of groups, at which thresholds are chosen."""
+FEW = 5
+"""Groups of a kind below which a share of them says next to nothing."""
+
+
+@dataclass(frozen=True)
+class GroupPoint:
+    """An operating point of whole groups: how a group's score is made of its cells', the threshold, and how many of the
+    ``point.n`` groups that chose it were ``normal``."""
+
+    how: str
+    k: int | None
+    point: OperatingPoint
+    normal: int
+
+    @property
+    def name(self) -> str:
+        """Of the point, such as "max-sensitivity-0.95"."""
+        return self.point.name
 
 
 def aggregate(
@@ -71,6 +98,40 @@ def group_labels(labels: ArrayLike, groups: ArrayLike) -> tuple[NDArray, NDArray
     y = truth_values(labels, "screening: labels")
     names, g = _grouped(groups, len(y))
     return names, np.bincount(g, weights=y) > 0
+
+
+def choose_group_points(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> tuple[GroupPoint, ...]:
+    """For every score of a group, the thresholds that find 95 % of the abnormal groups and that leave 90 % of the
+    normal ones alone, named as in "max-sensitivity-0.95" and "noisy-or-specificity-0.9".
+
+    None where all groups are abnormal, or none is; a specificity that is reached only where no abnormal group is found
+    has no point.
+
+    Args:
+        scores: (N,) of the cells of validation groups, from 0 to 1.
+        labels: (N,) True where a cell is abnormal.
+        groups: (N,) group of each cell.
+
+    Raises:
+        CytodistillError: as `aggregate` and `group_labels`.
+    """
+    truth = group_labels(labels, groups)[1]
+    if truth.all() or not truth.any():
+        return ()
+    found: list[GroupPoint] = []
+    for name, how, k in AGGREGATED:
+        of_groups = aggregate(scores, groups, how, k)[1]
+        points = [
+            choose_operating_point(of_groups, truth, sensitivity=wanted, name=f"{name}-sensitivity-{wanted:g}")
+            for wanted in SENSITIVITIES
+        ]
+        for wanted in SPECIFICITIES:
+            with suppress(CytodistillError):  # where it is reached only with no abnormal group found
+                points.append(
+                    choose_operating_point(of_groups, truth, specificity=wanted, name=f"{name}-specificity-{wanted:g}")
+                )
+        found += [GroupPoint(how, k, point, int((~truth).sum())) for point in points]
+    return tuple(found)
 
 
 def _max(s: NDArray, g: NDArray, starts: NDArray, k: int | None) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.errors import CytodistillError
+from cytodistill.metrics.macro_groups import macro_groups
 from cytodistill.metrics.standard_error import (
     TIE,
     defined,
@@ -30,6 +31,7 @@ from cytodistill.metrics.standard_error import (
     mostly_defined,
     p_of_no_difference,
     plain_ends,
+    positive_ends,
     share_ends,
 )
 
@@ -41,7 +43,9 @@ DRAWN_AT_ONCE = 4_000_000
 METHOD = "group bootstrap: logit of the figure ± Student's t times the standard error of the resamples"
 """What reports say of the intervals of figures."""
 
-Scale = Literal["share", "plain"]
+Scale = Literal["share", "plain", "positive"]
+ENDS = {"share": share_ends, "plain": plain_ends, "positive": positive_ends}
+"""How the ends of a figure's interval are made, by its scale."""
 Statistic = Callable[[NDArray[np.int64]], float | None]
 
 
@@ -89,7 +93,8 @@ def group_bootstrap(
     Args:
         statistic: takes (n,) row numbers, where a row stands as often as its group was drawn, and gives the figure.
         groups: (N,) group of each row.
-        scale: "share" of a figure that lies between 0 and 1, "plain" of any other (a loss, a difference).
+        scale: "share" of a figure that lies between 0 and 1, "positive" of one without an upper bound (a loss), "plain"
+            of any other (a difference).
         resamples: how many.
         seed: of the draw.
         level: of the interval, between 0 and 1.
@@ -106,8 +111,7 @@ def group_bootstrap(
     """
     _check(resamples, level)
     (value,), (drawn,) = _resampled([statistic], groups, resamples, seed, 0)
-    ends = share_ends if scale == "share" else plain_ends
-    return Interval(_defined(value), *ends(value, drawn, _effective(groups), level=level))
+    return Interval(_defined(value), *ENDS[scale](value, drawn, _effective(groups), level=level))
 
 
 def paired_group_bootstrap(
@@ -215,7 +219,7 @@ def figure_intervals(
     The figures are those of `classification_metrics`, resample by resample: a class without cells in a resample stays
     out of its averages, and cells wrongly predicted as it count as errors of their own class. So a resample averages
     over the classes it holds, and a rare class of few groups widens the interval but does not pull it down, as a 0
-    for it would.
+    for it would. The degrees of freedom are those of the groups behind each figure (`macro_groups`).
 
     Args:
         tallies: for each seed, (G_s, 3, C) from `group_tallies`.
@@ -229,9 +233,9 @@ def figure_intervals(
     _check(resamples, level)
     _check_seeds(len(tallies))
     value, drawn = resampled_figures([tallies], resamples, seed)
-    groups = sum(effective_groups(of_seed[:, 1].sum(axis=1)) for of_seed in tallies)
+    groups = _groups_behind([macro_groups([of_seed]) for of_seed in tallies])
     return {
-        name: Interval(of, *share_ends(of, drawn[name][0], groups, len(tallies), level))
+        name: Interval(of, *share_ends(of, drawn[name][0], groups[name], len(tallies), level))
         for name, of in ((name, float(values[0])) for name, values in value.items())
         if mostly_defined(drawn[name][0])
     }
@@ -262,9 +266,11 @@ def figure_differences(
                 "needs the same split"
             )
     value, drawn = resampled_figures([first, second], resamples, seed)
-    groups = sum(effective_groups(of_seed[:, 1].sum(axis=1)) for of_seed in first)
+    groups = _groups_behind([macro_groups(of_seed) for of_seed in zip(first, second, strict=True)])
     less = {name: (float(of[0] - of[1]), drawn[name][0] - drawn[name][1]) for name, of in value.items()}
-    found = {name: _difference(*of, groups, len(first), level) for name, of in less.items() if mostly_defined(of[1])}
+    found = {
+        name: _difference(*of, groups[name], len(first), level) for name, of in less.items() if mostly_defined(of[1])
+    }
     return {name: Difference(d.value, max(d.low, -1.0), min(d.high, 1.0), d.p) for name, d in found.items()}
 
 
@@ -364,6 +370,10 @@ def interval_ends(drawn: NDArray[np.float64], level: float) -> tuple[float, floa
     """
     low, high = np.quantile(defined(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _groups_behind(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(of_seed[name] for of_seed in seeds) for name in seeds[0]}
 
 
 def _effective(groups: ArrayLike) -> float:

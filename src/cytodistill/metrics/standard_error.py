@@ -93,6 +93,27 @@ def plain_ends(
     return value - reach, value + reach
 
 
+def positive_ends(
+    value: float, drawn: NDArray[np.float64], groups: float, strata: int = 1, level: float = 0.95
+) -> tuple[float, float]:
+    """Ends of the interval of a figure that is never below 0 and has no upper bound, a mean loss: value · exp(±t · s),
+    s the standard deviation of the resamples' logarithms. A few very wrong cells make such a mean skewed to the right.
+
+    A resample of 0 is set to half of the least that is above it; where there is none both ends are the figure.
+
+    Args and Raises: as `share_ends`; the figure may be above 1.
+    """
+    known = np.append(defined(drawn), value)
+    if known.min() < 0:
+        raise CytodistillError(f"intervals: a figure of {known.min():.6g} is below 0; use scale='plain'")
+    above = known[known > 0]
+    if not len(above):
+        return value, value
+    logs = np.log(np.maximum(known, above.min() / 2))
+    reach = _reach(logs[:-1], groups, strata, level)
+    return min(float(np.exp(logs[-1] - reach)), value), max(float(np.exp(logs[-1] + reach)), value)
+
+
 def p_of_no_difference(value: float, drawn: NDArray[np.float64], groups: float, strata: int = 1) -> float:
     """Two-sided p-value that goes with `plain_ends`: below 0.05 where the interval of 95 % leaves 0 out.
 

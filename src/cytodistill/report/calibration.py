@@ -6,15 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from cytodistill.evaluation.applied import Applied
-from cytodistill.metrics.calibration import BINS, clipped_log, ece, reliability
-from cytodistill.metrics.intervals import Interval
+from cytodistill.evaluation.trust import reliability_report
+from cytodistill.metrics.calibration import BINS, COLDEST, HOTTEST, ece
 from cytodistill.report.chart import REFERENCE, Axis, Chart, Series
 from cytodistill.report.judged import Judged
-from cytodistill.report.numbers import count, decimal, decimal_entry, percent, percent_entry, percents
+from cytodistill.report.numbers import (
+    NOTHING,
+    count,
+    decimal,
+    decimal_entry,
+    error_entry,
+    percent,
+    percent_entry,
+    percents,
+)
 from cytodistill.report.section import Section
 from cytodistill.report.tables import Entry, Row, Table
 
+COLUMNS = ("NLL", "Brier score", "ECE, %", "Class-wise ECE, %", "Too sure by, %")
+EXPLAINED = "with 95 % intervals; below a calibration error (ECE), what chance alone makes of it 95 times of 100"
 AFTER = {"raw": "as the network gives it", "temperature": "after temperature scaling"}
 NAMES = {"raw": "As the network gives them", "temperature": "Temperature scaling", "vector": "Vector scaling"}
 
@@ -26,7 +36,7 @@ def calibration_section(judged: Judged) -> Section:
         "for more cells. On the diagonal, probabilities are what they say; below it the model is too sure of itself."
     ]
     charts = [reliability_chart(judged)]
-    if judged.trust is None or judged.applied is None:
+    if judged.trust is None:
         return Section("calibration", "Calibration", text, charts)
     cells, groups = judged.fitted_on
     statement = judged.trust["statements"]["calibration"]
@@ -34,14 +44,19 @@ def calibration_section(judged: Judged) -> Section:
         f"Scaling was fitted on {count(cells)} validation cells of {count(groups)} groups and is measured here on "
         f"others: {statement}."
     )
-    tables = [scaling_table(judged, judged.applied)]
-    return Section("calibration", "Calibration", text, charts, tables, [_voices(judged, judged.applied)])
+    text.append(
+        "A calibration error is a mean of gaps without their signs: chance alone makes it larger than 0, and no "
+        "interval of it holds the truth as often as it says. Above what chance makes of it, probabilities are off; "
+        "below, that is not shown. “Too sure by” is the mean probability of the answers less the share of right ones, "
+        "where gaps of either sign cancel."
+    )
+    return Section("calibration", "Calibration", text, charts, [scaling_table(judged)], [_voices(judged)])
 
 
 def reliability_chart(judged: Judged) -> Chart:
     """The reliability diagram of the ensemble, with its figures."""
     kinds = {"raw": judged.raw} | ({} if judged.applied is None else {"temperature": judged.applied.ensemble})
-    found = {kind: reliability(probabilities, judged.labels) for kind, probabilities in kinds.items()}
+    found = {kind: _reliability(judged, kind, probabilities) for kind, probabilities in kinds.items()}
     series = [Series("What probabilities should be", [(0, 0), (1, 1)], REFERENCE)]
     for style, (kind, bins) in enumerate(found.items(), start=1):
         filled = [k for k, cells in enumerate(bins["count"]) if cells]
@@ -60,6 +75,13 @@ def reliability_chart(judged: Judged) -> Chart:
     )
 
 
+def _reliability(judged: Judged, kind: str, probabilities: np.ndarray) -> dict[str, Any]:
+    """As metrics.json has it; of a run without validation cells as it would."""
+    if judged.trust is not None:
+        return judged.trust["reliability"][kind]
+    return reliability_report(judged.resampling, probabilities, judged.labels)
+
+
 def _bins(found: dict[str, dict[str, Any]]) -> Table:
     rows = []
     edges = next(iter(found.values()))["edges"]
@@ -69,72 +91,59 @@ def _bins(found: dict[str, dict[str, Any]]) -> Table:
         entries = []
         for bins in found.values():
             entries.append(Entry(count(bins["count"][k])))
-            entries += [percent_entry(bins[what][k]) for what in ("confidence", "accuracy")]
+            entries += [
+                percent_entry(bins["confidence"][k]),
+                percent_entry(bins["accuracy"][k], bins["accuracy_intervals"][k]),
+            ]
         rows.append(Row(percents((edges[k], edges[k + 1])) or "", entries))
     headings = [f"{what}, {AFTER[kind]}" for kind in found for what in ("Cells", "Probability", "Right")]
-    return Table("reliability-table", "Figures of the chart, in %", "Bin", headings, rows)
+    return Table("reliability-table", "Figures of the chart, in %, with 95 % intervals", "Bin", headings, rows)
 
 
-def scaling_table(judged: Judged, applied: Applied) -> Table:
-    """The ensemble's probabilities before and after each kind of scaling."""
+def scaling_table(judged: Judged) -> Table:
+    """The probabilities of the ensemble before and after each kind of scaling."""
+    assert judged.trust is not None
+    rows = [
+        Row(_named(kind, figures), [*_scores(figures), _percents(figures, "accuracy")])
+        for kind, figures in judged.trust["calibration"]["ensemble"].items()
+    ]
+    caption = f"Probabilities of {judged.speaker}, {EXPLAINED}; the lower the better, but for accuracy"
+    return Table("scaling-table", caption, "", [*COLUMNS, "Accuracy, %"], rows)
+
+
+def _voices(judged: Judged) -> Table:
+    """The same of every exit, and what scaling adds to its NLL."""
     assert judged.trust is not None
     rows = []
-    for kind, figures in judged.trust["calibration"]["ensemble"].items():
-        ends = _intervals(judged, applied.calibrated["ensemble"][kind])
-        name = NAMES[kind] + (f", {_temperature(figures['temperature'])}" if kind == "temperature" else "")
-        entries = [decimal_entry(figures[key], ends[key]) for key in ("nll", "brier")]
-        rows.append(Row(name, [*entries, *(percent_entry(figures[key], ends[key]) for key in ("ece", "accuracy"))]))
-    columns = ["NLL", "Brier score", "ECE, %", "Accuracy, %"]
-    caption = f"Probabilities of {judged.speaker}, with 95 % intervals: the lower the better, but for accuracy"
-    return Table("scaling-table", caption, "", columns, rows)
+    for voice, kinds in judged.trust["calibration"].items():
+        for kind, figures in kinds.items():
+            change = figures.get("nll_change")
+            entry = decimal_entry(change["value"], change["interval"]) if change else Entry(NOTHING)
+            rows.append(Row(f"{voice.capitalize()}, {_named(kind, figures)}", [*_scores(figures), entry]))
+    caption = f"Scaling of every exit, {EXPLAINED}"
+    return Table("voices-table", caption, "", [*COLUMNS, "Change of NLL"], rows)
 
 
-def _temperature(value: float | list[float]) -> str:
-    """One, or of folds from the lowest to the highest."""
-    return f"{min(value):.2f} to {max(value):.2f}" if isinstance(value, list) else decimal(value, 2)
+def _named(kind: str, figures: dict[str, Any]) -> str:
+    if kind != "temperature":
+        return NAMES[kind]
+    temperature = figures["temperature"]
+    if isinstance(temperature, list):
+        return f"{NAMES[kind]}, {min(temperature):.2f} to {max(temperature):.2f} by fold"
+    bound = " (its bound)" if temperature in (COLDEST, HOTTEST) else ""
+    return f"{NAMES[kind]}, {decimal(temperature, 2)}{bound}"
 
 
-def _intervals(judged: Judged, probabilities: np.ndarray) -> dict[str, Interval | None]:
-    draws, labels = judged.resampling, judged.labels
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    distance = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    cells = draws.sums_by(np.zeros(len(labels), int), 1)[:, 0]
-    # The gap of a bin, weighted by its cells, is a sum over them.
-    gaps = np.abs(draws.sums_by(bins, BINS, right - confidence)).sum(axis=1) / cells
-    return {
-        "nll": draws.mean(_loss(probabilities, labels), scale="plain"),
-        "brier": draws.mean(distance, scale="plain"),
-        "accuracy": draws.mean(right),
-        "ece": draws.interval(ece(probabilities, labels), gaps),
-    }
+def _scores(figures: dict[str, Any]) -> list[Entry]:
+    within, chance = figures["intervals"], figures["if_calibrated"]
+    return [
+        *(decimal_entry(figures[key], within[key]) for key in ("nll", "brier")),
+        *(error_entry(figures[key], chance[key]) for key in ("ece", "classwise_ece")),
+        _percents(figures, "overconfidence"),
+    ]
 
 
-def _loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) −ln p of the true class, whose mean is the NLL."""
-    return -clipped_log(probabilities[np.arange(len(labels)), labels])
-
-
-def _voices(judged: Judged, applied: Applied) -> Table:
-    """What the temperature of each exit does."""
-    assert judged.trust is not None
-    rows = []
-    for voice, measured in judged.trust["calibration"].items():
-        before, after = (_loss(applied.calibrated[voice][kind], judged.labels) for kind in ("raw", "temperature"))
-        raw, scaled = measured["raw"], measured["temperature"]
-        rows.append(
-            Row(
-                voice.capitalize(),
-                [
-                    Entry(_temperature(scaled["temperature"])),
-                    decimal_entry(raw["nll"]),
-                    decimal_entry(scaled["nll"]),
-                    decimal_entry(scaled["nll"] - raw["nll"], judged.resampling.mean(after - before, scale="plain")),
-                    percent_entry(raw["ece"]),
-                    percent_entry(scaled["ece"]),
-                ],
-            )
-        )
-    columns = ["Temperature", "NLL before", "NLL after", "Change", "ECE before, %", "ECE after, %"]
-    caption = "Temperature scaling of every exit, the change with its 95 % interval"
-    return Table("voices-table", caption, "", columns, rows)
+def _percents(figures: dict[str, Any], key: str) -> Entry:
+    ends = figures["intervals"][key]
+    of = None if ends is None else [100 * end for end in ends]
+    return decimal_entry(100 * figures[key], of, 1)

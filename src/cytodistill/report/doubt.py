@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from cytodistill.metrics.intervals import Interval
-from cytodistill.metrics.selective import aurc, coverage_at, doubt, e_aurc, failure_auroc, risk_coverage
+from cytodistill.evaluation.trust import RISK
+from cytodistill.metrics.selective import doubt, risk_coverage
 from cytodistill.report.chart import REFERENCE, Axis, Chart, Series, spread
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import decimal, percent, percent_entry
-from cytodistill.report.resampling import GroupResampling, quotient, steps
 from cytodistill.report.section import Section
 from cytodistill.report.tables import Row, Table
 
 POINTS, LISTED = 120, 21
 """Points of a curve that are drawn, and that its table lists."""
-RISK = 0.05
-KINDS = {"max_probability": "largest probability", "entropy": "entropy", "margin": "margin of the two largest"}
+KINDS = {
+    "max_probability": "largest probability",
+    "entropy": "entropy",
+    "margin": "margin of the two largest",
+    "disagreement": "the exits' disagreement",
+}
+FIGURES = ("auroc", "aurc", "e_aurc", "coverage_at_5_percent_risk")
 
 
 def doubt_section(judged: Judged) -> Section:
@@ -38,11 +42,12 @@ def risk_chart(judged: Judged) -> Chart:
     kept = spread(len(coverage), POINTS)
     listed = spread(len(coverage), LISTED)
     rows = [Row(percent(coverage[k]), [percent_entry(risk[k]), percent_entry(best[k])]) for k in listed]
-    at = coverage_at(doubts, right, RISK)
+    figures = judged.doubt["ensemble"]["max_probability"]
+    coverage_then = percent(figures["coverage_at_5_percent_risk"])
     said = (
-        f"{percent(1 - right.mean())} of the answers are wrong when all cells are answered. Answering {percent(at)} of "
-        f"the cells keeps wrong answers at {percent(RISK)} or below. The area under the curve (AURC) is "
-        f"{decimal(aurc(doubts, right))}, {decimal(e_aurc(doubts, right))} above that of the best order."
+        f"{percent(1 - right.mean())} of the answers are wrong when all cells are answered. Answering {coverage_then} "
+        f"of the cells keeps wrong answers at {percent(RISK)} or below. The area under the curve (AURC) is "
+        f"{decimal(figures['aurc'])}, {decimal(figures['e_aurc'])} above that of the best order."
     )
     return Chart(
         "risk-coverage",
@@ -65,47 +70,24 @@ def _above(value: float) -> float:
 
 def failure_table(judged: Judged) -> Table:
     """Rows: every exit and the ensemble by the largest probability, then the ensemble by other doubts."""
-    exits, right = judged.exits, judged.correct
+    found, several = judged.doubt, judged.exits.shape[1] > 1
     rows = []
-    if exits.shape[1] > 1:
-        for exit in range(exits.shape[1]):
-            of_exit = exits[:, exit]
-            rows.append(_row(f"Exit {exit + 1}", judged, doubt(of_exit), of_exit.argmax(1) == judged.labels))
-    named = "Ensemble" if rows else "Exit 1"
+    if several:
+        rows += [_row(f"Exit {exit}", figures) for exit, figures in enumerate(found["exits"], start=1)]
+    named = "Ensemble" if several else "Exit 1"
     for kind, name in KINDS.items():
-        rows.append(
-            _row(f"{named}, {name}", judged, doubt(judged.probabilities, kind), right, kind == "max_probability")
-        )
-    if exits.shape[1] > 1:
-        rows.append(_row("Ensemble, the exits' disagreement", judged, doubt(exits, "disagreement"), right))
-    columns = ["AUROC of wrong against right, %", "AURC, %", f"Cells answered at {100 * RISK:.0f} % wrong, %"]
+        if kind in found["ensemble"]:
+            rows.append(_row(f"{named}, {name}", found["ensemble"][kind], kind == "max_probability"))
+    columns = [
+        "AUROC of wrong against right, %",
+        "AURC, %",
+        "Above the best order, %",
+        f"Cells answered at {100 * RISK:.0f} % wrong, %",
+    ]
     caption = "How well doubt finds wrong answers, with 95 % intervals; exits by their largest probability"
     return Table("failure-table", caption, "", columns, rows)
 
 
-def _row(name: str, judged: Judged, doubts: np.ndarray, right: np.ndarray, strong: bool = False) -> Row:
-    ends = _intervals(judged.resampling, doubts, right)
-    return Row(
-        name,
-        [
-            percent_entry(failure_auroc(doubts, right), ends["auroc"]),
-            percent_entry(aurc(doubts, right), ends["aurc"]),
-            percent_entry(coverage_at(doubts, right, RISK), ends["coverage"]),
-        ],
-        strong,
-    )
-
-
-def _intervals(draws: GroupResampling, doubts: np.ndarray, right: np.ndarray) -> dict[str, Interval | None]:
-    """Intervals of the three figures; within a step of doubts the order is left open, as among equal doubts."""
-    step, count = steps(doubts)
-    size, bad = draws.sums_by(step, count), draws.sums_by(step, count, (~right).astype(float))
-    answered, cells = np.cumsum(size, axis=1), size.sum(axis=1)
-    risk = quotient(np.cumsum(bad, axis=1), answered)
-    covered = np.where(risk <= RISK, answered, 0).max(axis=1) / cells
-    mean_risk = np.where(size > 0, risk * size, 0).sum(axis=1) / cells
-    return {
-        "auroc": draws.interval(failure_auroc(doubts, right), draws.area(doubts, ~right)),
-        "aurc": draws.interval(aurc(doubts, right), mean_risk),
-        "coverage": draws.interval(coverage_at(doubts, right, RISK), covered),
-    }
+def _row(name: str, figures: dict[str, Any], strong: bool = False) -> Row:
+    within = figures["intervals"]
+    return Row(name, [percent_entry(figures[key], within[key]) for key in FIGURES], strong)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import f1_score
 
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.policies import read_policies
+from cytodistill.metrics.class_intervals import f1_interval
 from cytodistill.models.exit_costs import macs_until_exits
 from cytodistill.report.chart import REFERENCE, Axis, Chart, Series
 from cytodistill.report.judged import Judged
@@ -41,8 +43,20 @@ def early_exit_section(judged: Judged) -> Section | None:
     return Section("early-exit", "Early exit", text, [_chart(judged, costs)], tables, [_costs(costs)])
 
 
-def sweep(exits: np.ndarray, labels: np.ndarray, costs: Sequence[int]) -> list[tuple[float, float, float, float]]:
-    """(threshold, mean share of the MACs, accuracy, macro F) from all cells at the first exit to all at the last.
+@dataclass(frozen=True)
+class Swept:
+    """What a threshold does: the mean ``share`` of the MACs, and the (N,) exits ``used`` and classes ``predicted``."""
+
+    threshold: float
+    share: float
+    used: np.ndarray
+    predicted: np.ndarray
+    accuracy: float
+    f1: float
+
+
+def sweep(exits: np.ndarray, labels: np.ndarray, costs: Sequence[int]) -> list[Swept]:
+    """Thresholds from all cells at the first exit to all at the last, those that do the same once.
 
     Args:
         exits: (N, E, C) probabilities.
@@ -53,43 +67,61 @@ def sweep(exits: np.ndarray, labels: np.ndarray, costs: Sequence[int]) -> list[t
     so_far = np.cumsum(exits, axis=1) / np.arange(1, exits.shape[1] + 1)[:, None]
     sure = so_far[:, :-1].max(axis=2)
     thresholds = np.unique(np.quantile(sure, np.linspace(0, 1, THRESHOLDS - 2)).clip(0, 1))
-    found = []
+    found: dict[tuple[float, float, float], Swept] = {}
     for threshold in [0.0, *thresholds, 1.0]:
         policy = ExitPolicy("confidence", (float(threshold),) * exits.shape[1])
         used = policy.used(exits)
         predicted = so_far[np.arange(len(labels)), used].argmax(axis=1)
         f1 = f1_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
-        found.append((float(threshold), float(shares[used].mean()), float((predicted == labels).mean()), float(f1)))
-    return sorted(set(found), key=lambda point: point[1])
+        point = Swept(
+            float(threshold),
+            float(shares[used].mean()),
+            used,
+            predicted,
+            float((predicted == labels).mean()),
+            float(f1),
+        )
+        found.setdefault((point.share, point.accuracy, point.f1), point)
+    return sorted(found.values(), key=lambda point: point.share)
 
 
 def _chart(judged: Judged, costs: Sequence[int]) -> Chart:
     points = sweep(judged.exits, judged.labels, costs)
     whole = points[-1]
-    enough = next(point for point in points if point[2] >= whole[2] - 0.005)
-    rows = [
-        Row(decimal(threshold), [percent_entry(share), percent_entry(accuracy), percent_entry(f1)])
-        for threshold, share, accuracy, f1 in points
-    ]
+    enough = next(point for point in points if point.accuracy >= whole.accuracy - 0.005)
+    rows = [_swept_row(judged, point, np.array(costs) / costs[-1]) for point in points]
     return Chart(
         "early-exit-chart",
         "Accuracy and F-measure against computation",
-        f"All exits together are right for {percent(whole[2])}. Within half a point of that, {percent(enough[1])} of "
-        f"the computation is spent, at the threshold {decimal(enough[0])}.",
+        f"All exits together are right for {percent(whole.accuracy)}. Within half a point of that, "
+        f"{percent(enough.share)} of the computation is spent, at the threshold {decimal(enough.threshold)}.",
         Axis("mean share of the multiply-accumulates, %", 0.0, 1.0),
-        Axis.round_values("%", [value for *_, accuracy, f1 in points for value in (accuracy, f1)]),
+        Axis.round_values("%", [value for point in points for value in (point.accuracy, point.f1)]),
         [
-            Series("accuracy of all exits", [(0, whole[2]), (1, whole[2])], REFERENCE),
-            Series("accuracy", [(share, accuracy) for _, share, accuracy, _ in points], 1),
-            Series("F-measure, mean of the classes", [(share, f1) for _, share, _, f1 in points], 2),
+            Series("accuracy of all exits", [(0, whole.accuracy), (1, whole.accuracy)], REFERENCE),
+            Series("accuracy", [(point.share, point.accuracy) for point in points], 1),
+            Series("F-measure, mean of the classes", [(point.share, point.f1) for point in points], 2),
         ],
         Table(
             "early-exit-table",
-            "Figures of the chart, in %",
+            "Figures of the chart, in %, with 95 % intervals",
             "Threshold",
             ["Share of MACs", "Accuracy", "F-measure"],
             rows,
         ),
+    )
+
+
+def _swept_row(judged: Judged, point: Swept, shares: np.ndarray) -> Row:
+    draws, labels = judged.resampling, judged.labels
+    f1 = f1_interval(draws, labels, point.predicted, len(judged.classes))
+    return Row(
+        decimal(point.threshold),
+        [
+            percent_entry(point.share, draws.mean(shares[point.used])),
+            percent_entry(point.accuracy, draws.mean(point.predicted == labels)),
+            percent_entry(point.f1, f1),
+        ],
     )
 
 

@@ -91,13 +91,22 @@ def _folds(judged: Judged) -> Table:
     """The ensemble of each fold, and their mean and standard deviation."""
     keys = [key for key in COLUMNS if key != "balanced_accuracy"]
     rows = [
-        Row(f"Fold {number}", [Entry(str(fold["n"])), *(percent_entry(fold[key]) for key in keys)])
+        Row(
+            f"Fold {number}",
+            [
+                Entry(str(fold["n"])),
+                *(percent_entry(fold[key], (fold.get("intervals") or {}).get(key)) for key in keys),
+            ],
+        )
         for number, fold in enumerate(judged.metrics["folds"], start=1)
     ]
     over = judged.metrics["over_folds"]
     rows.append(Row("Mean ± SD", [Entry(""), *(Entry(_mean_sd(over[key])) for key in keys)], strong=True))
     columns = ["Cells", *(COLUMNS[key].replace("\n", " ") for key in keys)]
-    caption = "The ensemble fold by fold, in %; the deviation is over folds, whose training cells overlap"
+    caption = (
+        "The ensemble fold by fold, in %, with 95 % intervals over the groups of the fold (none of a single group); "
+        "the deviation is over folds, whose training cells overlap"
+    )
     return Table("folds-table", caption, "", columns, rows)
 
 

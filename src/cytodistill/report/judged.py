@@ -11,8 +11,8 @@ import numpy as np
 
 from cytodistill.data.table import CellTable
 from cytodistill.evaluation.applied import Applied
-from cytodistill.evaluation.trust import SETS
-from cytodistill.report.resampling import GroupResampling
+from cytodistill.evaluation.trust import SETS, doubt_report
+from cytodistill.metrics.group_resampling import GroupResampling
 from cytodistill.train.run_folder import Run
 
 if TYPE_CHECKING:
@@ -91,6 +91,19 @@ class Judged:
     def correct(self) -> np.ndarray:
         """(N,) whether the ensemble is right."""
         return self.raw.argmax(1) == self.labels
+
+    @cached_property
+    def doubt(self) -> dict[str, Any]:
+        """How well doubt finds wrong answers, as metrics.json has it; where it has nothing, as it would."""
+        if self.trust is not None:
+            return self.trust["doubt"]
+        return doubt_report(self.resampling, self.exits, self.probabilities, self.labels)
+
+    @property
+    def class_intervals(self) -> dict[str, dict[str, Any]]:
+        """{class: {figure: its interval, or None}} of the ensemble; empty of one group."""
+        found = self.metrics["intervals"]
+        return found["ensemble"]["per_class"] if found else {}
 
     @cached_property
     def resampling(self) -> GroupResampling:

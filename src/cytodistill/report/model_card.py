@@ -10,6 +10,7 @@ from typing import Any
 from cytodistill.evaluation.panels import panels
 from cytodistill.evaluation.table import COLUMNS
 from cytodistill.evaluation.trust import SETS
+from cytodistill.metrics.classification import PER_CLASS
 from cytodistill.report.by_class import class_table
 from cytodistill.report.data_card import counts_tables, facts_table
 from cytodistill.report.exits import exits_table
@@ -19,7 +20,7 @@ from cytodistill.report.overview import RESEARCH_ONLY, evaluated, warnings
 from cytodistill.report.page import markdown_templates
 from cytodistill.report.section import Points, Section
 
-FORMAT = 1
+FORMAT = 2
 INTENDED = (
     "Research on the classification of single, already cropped cells of cervical smears into the model's classes.",
     "Comparison with other models on the same cells, splits and groups.",
@@ -159,7 +160,12 @@ def _figures(judged: Judged) -> dict[str, Any]:
         name: {key: {"value": figures[key], "interval": ends[place].get(key)} for key in COLUMNS}
         for place, (name, figures) in enumerate(panels(metrics).items())
     }
-    return {"by_exit": named, "by_class": metrics["ensemble"]["per_class"]}
+    by_class = {
+        name: {"n": of["n"]}
+        | {key: {"value": of[key], "interval": judged.class_intervals.get(name, {}).get(key)} for key in PER_CLASS}
+        for name, of in metrics["ensemble"]["per_class"].items()
+    }
+    return {"by_exit": named, "by_class": by_class}
 
 
 def _calibration(judged: Judged) -> dict[str, Any] | None:
@@ -169,18 +175,31 @@ def _calibration(judged: Judged) -> dict[str, Any] | None:
     sets, view = judged.trust["conformal"].get(SETS), judged.trust["screening"]
     return {
         "fitted_on": judged.trust["fitted_on"],
-        "before": {name: measured["raw"][name] for name in ("nll", "brier", "ece")},
+        "before": _scores(measured["raw"]),
         "statement": judged.trust["statements"]["calibration"],
-        "after": {name: measured["temperature"][name] for name in ("temperature", "nll", "brier", "ece")},
+        "after": {"temperature": measured["temperature"]["temperature"], **_scores(measured["temperature"])},
         "sets": None
         if sets is None
-        else {name: sets[name] for name in ("asked_for", "coverage", "band", "verdict", "mean_size")},
+        else {name: sets[name] for name in ("asked_for", "band", "verdict")}
+        | {
+            name: {"value": sets[name], "interval": sets["intervals"][name]}
+            for name in ("coverage", "group_coverage", "mean_size")
+        },
         "screening": None
         if view is None
         else {
             name: view[name] for name in ("class_map", "abnormal_classes", "auc", "auc_interval", "operating_points")
         },
     }
+
+
+def _scores(figures: dict[str, Any]) -> dict[str, Any]:
+    """Scores with their intervals; a calibration error with what chance alone would make of it, 95 times of 100."""
+    scores = {
+        name: {"value": figures[name], "interval": figures["intervals"][name]}
+        for name in ("nll", "brier", "overconfidence")
+    }
+    return scores | {"ece": {"value": figures["ece"], "if_calibrated": figures["if_calibrated"]["ece"]}}
 
 
 def limits(judged: Judged) -> list[str]:

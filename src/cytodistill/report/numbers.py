@@ -21,8 +21,11 @@ def percent(value: float | None) -> str:
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A number as "0.622"; a dash where there is none."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """A number as "0.622", with a minus as long as a plus, and none before 0; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    text = f"{abs(value):.{digits}f}"
+    return f"−{text}" if value < 0 and text.strip("0.") else text
 
 
 def ends(of: Ends) -> tuple[float, float] | None:
@@ -47,13 +50,13 @@ def percent_entry(value: float | None, of: Ends = None) -> Entry:
 def decimal_entry(value: float | None, of: Ends = None, digits: int = 3) -> Entry:
     """A table's entry of a number and its interval, which "to" joins, for a minus sign may stand before either end."""
     found = ends(of) if value is not None else None
-    under = None if found is None else f"{found[0]:.{digits}f} to {found[1]:.{digits}f}"
+    under = None if found is None else f"{decimal(found[0], digits)} to {decimal(found[1], digits)}"
     return Entry(decimal(value, digits), under)
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign, and a minus as long as a plus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+def error_entry(value: float, chance: float | None) -> Entry:
+    """A table's entry of a calibration error in per cent, and what chance alone would make of it."""
+    return Entry(f"{100 * value:.1f}", None if chance is None else f"chance ≤ {100 * chance:.1f}")
 
 
 def count(value: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cytodistill.metrics.screening import precision_recall, roc
+from cytodistill.metrics.screening_intervals import area_interval, average_precision_interval
 from cytodistill.report.chart import REFERENCE, STYLES, Axis, Chart, Series, spread
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import percent_entry
@@ -33,7 +34,7 @@ def _roc_chart(judged: Judged, shown: list[int]) -> Chart:
         scores, own, name = _of_class(judged, code)
         curve = roc(scores, own)
         series.append(_series(name, 1 - curve.specificity, curve.sensitivity, style))
-        area = judged.resampling.interval(curve.auc, judged.resampling.area(scores, own))
+        area = area_interval(judged.resampling, scores, own)
         rows.append(Row(name, [percent_entry(curve.auc, area)]))
     return Chart(
         "roc",
@@ -52,7 +53,9 @@ def _recall_chart(judged: Judged, shown: list[int]) -> Chart:
         scores, own, name = _of_class(judged, code)
         curve = precision_recall(scores, own)
         series.append(_series(name, curve.sensitivity, curve.precision, style))
-        rows.append(Row(name, [percent_entry(curve.average_precision), percent_entry(float(own.mean()))]))
+        within = average_precision_interval(judged.resampling, scores, own)
+        share = percent_entry(float(own.mean()), judged.resampling.mean(own))
+        rows.append(Row(name, [percent_entry(curve.average_precision, within), share]))
     return Chart(
         "precision-recall",
         "Precision and recall",
@@ -61,7 +64,11 @@ def _recall_chart(judged: Judged, shown: list[int]) -> Chart:
         Axis("answers of the class that are right (precision), %"),
         series,
         Table(
-            "recall-table", "Average precision, in %", "Class against the rest", ["Average precision", "Share"], rows
+            "recall-table",
+            "Average precision, in %, with 95 % intervals",
+            "Class against the rest",
+            ["Average precision", "Share"],
+            rows,
         ),
     )
 

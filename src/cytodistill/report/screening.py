@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from cytodistill.metrics.group_decision import aggregate, group_labels
 from cytodistill.report.chart import REFERENCE, Axis, Chart, Point, Series, spread
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import count, decimal, percent, percent_entry, percents
-from cytodistill.report.resampling import GroupResampling
 from cytodistill.report.section import Section
 from cytodistill.report.tables import Entry, Row, Table
 
@@ -34,7 +30,12 @@ def screening_section(judged: Judged) -> Section | None:
     charts = [_roc_chart(view), _recall_chart(view)]
     tables = [_points(view)]
     if view["fields"]:
-        tables.append(_fields(judged, view["fields"]))
+        fields = view["fields"]
+        tables.append(_fields(fields))
+        if fields["points"]:
+            tables.append(_field_points(fields))
+        if fields["few"]:
+            text.append(f"Of whole groups {fields['few']}.")
     return Section("screening", "Screening view", text, charts, tables)
 
 
@@ -60,8 +61,9 @@ def _roc_chart(view: dict[str, Any]) -> Chart:
     ]
     listed = [points[k] for k in spread(len(points), LISTED)]
     rows = [Row(percent(1 - x), [percent_entry(y)]) for x, y in listed]
+    within = view["intervals"]["specificity_at_sensitivity"]
     at = "; ".join(
-        f"{percent(value)} at {100 * float(of):.0f} % sensitivity"
+        f"{percent(value)}{_between(within[of])} at {100 * float(of):.0f} % sensitivity"
         for of, value in view["specificity_at_sensitivity"].items()
     )
     return Chart(
@@ -83,13 +85,18 @@ def _recall_chart(view: dict[str, Any]) -> Chart:
     return Chart(
         "precision-recall",
         "Precision and recall",
-        f"Precision against sensitivity. Average precision {percent(view['average_precision'])}; at random it would be "
-        f"{percent(share)}, the share of abnormal cells, which is another in routine slides.",
+        f"Precision against sensitivity. Average precision {percent(view['average_precision'])}"
+        f"{_between(view['intervals']['average_precision'])}; at random it would be {percent(share)}, the share of "
+        "abnormal cells, which is another in routine slides.",
         Axis("abnormal cells found (recall, sensitivity), %"),
         Axis("alarms that are right (precision), %"),
         [Series("chance", [(0, share), (1, share)], REFERENCE), Series("abnormal against normal", points, 1)],
         Table("recall-table", "Figures of the chart, in %", "Recall", ["Precision"], rows),
     )
+
+
+def _between(ends: list[float] | None) -> str:
+    return f" ({percents(ends)})" if ends else ""
 
 
 def _points(view: dict[str, Any]) -> Table:
@@ -126,21 +133,39 @@ def _span(values: list[float], digits: int = 3) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _fields(judged: Judged, fields: dict[str, Any]) -> Table:
+def _fields(fields: dict[str, Any]) -> Table:
     """Groups that hold an abnormal cell, told from the others by their cells' scores together."""
-    screened = judged.applied.screened if judged.applied else None
-    assert screened is not None  # for there is a view of it
-    scores = np.clip(screened.scores, 0, 1)
-    names, truth = group_labels(screened.abnormal, judged.groups)
-    draws = GroupResampling(names)  # a group is one unit here, with one score
-    rows = []
-    for how, name in FIELDS.items():
-        found = aggregate(scores, judged.groups, how, 3 if how == "top_k_mean" else None)[1]
-        rows.append(
-            Row(name, [percent_entry(fields[how]["auc"], draws.interval(fields[how]["auc"], draws.area(found, truth)))])
-        )
+    rows = [
+        Row(name, [percent_entry(fields[how]["auc"], fields[how].get("auc_interval"))]) for how, name in FIELDS.items()
+    ]
     caption = (
         f"Groups with an abnormal cell ({count(fields['abnormal'])} of {count(fields['groups'])}) told from the "
         "others, with 95 % intervals"
     )
     return Table("fields-table", caption, "Score of a group", ["AUC, %"], rows)
+
+
+def _field_points(fields: dict[str, Any]) -> Table:
+    """What the operating points of whole groups do: a group is abnormal where its score reaches the threshold."""
+    rows = []
+    for point in fields["points"]:
+        chosen = point.get("folds", [point])
+        on_validation = [one["on_validation"] for one in chosen]
+        chose, normal = (sum(of[key] for of in on_validation) for key in ("n", "normal"))
+        rows.append(
+            Row(
+                point["name"],
+                [
+                    Entry(_span([one["threshold"] for one in chosen])),
+                    percent_entry(point["sensitivity"], point["sensitivity_interval"]),
+                    percent_entry(point["specificity"], point["specificity_interval"]),
+                    Entry(f"{count(chose)}, {count(normal)} normal"),
+                ],
+            )
+        )
+    columns = ["Threshold", "Sensitivity, %", "Specificity, %", "Validation groups that chose it"]
+    caption = (
+        f"Operating points of whole groups, on {count(fields['abnormal'])} abnormal and {count(fields['normal'])} "
+        "normal groups, with 95 % intervals"
+    )
+    return Table("field-points-table", caption, "Point", columns, rows)

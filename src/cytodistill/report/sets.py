@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from cytodistill.evaluation.applied import Applied
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import NARROW, NOTHING, count, decimal_entry, percent_entry, percents
 from cytodistill.report.section import Section
@@ -31,13 +28,14 @@ def sets_section(judged: Judged) -> Section | None:
         "one class are answers; large ones say that the model cannot tell.",
         f"Thresholds are from {count(cells)} validation cells of {count(groups)} groups. Cells of one group are alike, "
         "so the promise of the plain sets does not hold for them cell by cell; sets by group count each group once. "
-        "The band is where coverage would lie, 95 times of 100, if cells (by group: groups) were exchangeable.",
+        "The band is where coverage would lie, 95 times of 100, if cells (by group: groups) were exchangeable; "
+        "adaptive sets cover more by their making, and their band has a lower end only.",
     ]
     always = {name: kind["always_included"] for name, kind in found.items() if kind.get("always_included")}
     if always:
         said = "; ".join(f"{called(name)} have {', '.join(classes)} in every set" for name, classes in always.items())
         text.append(f"Too few validation cells for a threshold: {said}.")
-    tables = [_kinds(judged, judged.applied, found), _by_class(judged, judged.applied, found)]
+    tables = [_kinds(found), _by_class(judged, found)]
     return Section("sets", "Conformal sets", text, tables=tables)
 
 
@@ -53,43 +51,45 @@ def called(name: str) -> str:
     return f"{SCORES.get(score, score)}{unit}, {100 * float(coverage):g}{NARROW}%"
 
 
-def _held(judged: Judged, applied: Applied, name: str) -> np.ndarray:
-    """(N,) whether each cell's set holds its class."""
-    return applied.sets[name][np.arange(len(judged.labels)), judged.labels]
+def _band(kind: dict[str, Any]) -> str:
+    """The band, of adaptive sets its lower end alone."""
+    if kind["band"] and kind.get("one_sided"):
+        return f"≥ {100 * kind['band'][0]:.1f}"
+    return percents(kind["band"]) or NOTHING
 
 
-def _kinds(judged: Judged, applied: Applied, found: dict[str, dict[str, Any]]) -> Table:
+def _kinds(found: dict[str, dict[str, Any]]) -> Table:
     rows = []
     for name, kind in found.items():
+        within = kind["intervals"]
         verdict = OF_CLASSES[kind["verdict"]] if "class_bands" in kind else VERDICTS[kind["verdict"]]
         rows.append(
             Row(
                 _capital(called(name)),
                 [
-                    percent_entry(kind["coverage"], judged.resampling.mean(_held(judged, applied, name))),
-                    percent_entry(kind.get("group_coverage")),
-                    Entry(percents(kind["band"]) or NOTHING),
+                    percent_entry(kind["coverage"], within["coverage"]),
+                    percent_entry(kind.get("group_coverage"), within["group_coverage"]),
+                    Entry(_band(kind)),
                     Entry(verdict),
-                    decimal_entry(kind["mean_size"], digits=2),
-                    percent_entry(kind["singletons"]),
+                    decimal_entry(kind["mean_size"], within["mean_size"], digits=2),
+                    percent_entry(kind["singletons"], within["singletons"]),
                 ],
             )
         )
     columns = ["Coverage, %", "Mean of groups, %", "Band, %", "Verdict", "Classes in a set", "Sets of one class, %"]
-    caption = "Sets of every kind, coverage with its 95 % interval"
+    caption = "Sets of every kind, with 95 % intervals"
     return Table("sets-table", caption, "Sets, coverage asked for", columns, rows, (3,))
 
 
-def _by_class(judged: Judged, applied: Applied, found: dict[str, dict[str, Any]]) -> Table:
+def _by_class(judged: Judged, found: dict[str, dict[str, Any]]) -> Table:
     shown = [name for name in found if name.split("-")[1] == ASKED]
-    held = {name: _held(judged, applied, name) for name in shown}
     rows = []
     for code, name in enumerate(judged.classes):
         own = judged.labels == code
         entries = [Entry(count(int(own.sum())))]
         for kind in shown:
-            value = found[kind]["per_class"][code]["coverage"]
-            entries.append(percent_entry(value, judged.resampling.mean(held[kind], own)))
+            value, within = found[kind]["per_class"][code], found[kind]["class_intervals"][code]
+            entries.append(percent_entry(value["coverage"], within["coverage"]))
         rows.append(Row(name, entries))
     columns = ["Cells", *(_capital(called(name).rpartition(",")[0]) for name in shown)]
     caption = "Coverage by class where 90 % is asked for, in %, with 95 % intervals"

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    evaluation: Evaluation, run: Run | Folds, folder: str | Path, watcher: Watcher | None = None
+    evaluation: Evaluation,
+    run: Run | Folds,
+    folder: str | Path,
+    watcher: Watcher | None = None,
+    *,
+    card: bool = True,
 ) -> list[Path]:
     """Write the report of an evaluation, and the model card, beside its metrics.json.
 
@@ -47,6 +52,7 @@ def write_report(
         run: the run that was evaluated, or the cross-validation.
         folder: of the evaluation, made where it is missing; each file replaces an older one whole or not at all.
         watcher: is told of progress.
+        card: whether there is a model card, here and on the page.
 
     Returns:
         The paths written: report.html, model_card.json, model_card.md.
@@ -55,19 +61,20 @@ def write_report(
         CytodistillError: the run's weights or the images of the cells that are shown cannot be read.
     """
     cells = judged(evaluation, run)
-    card = model_card(cells)
-    content = {
-        "report.html": page(overview(cells), sections(cells, card, watcher or Silent())),
-        "model_card.json": json.dumps(card, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-        "model_card.md": model_card_markdown(card, cells),
-    }
+    said = model_card(cells) if card else None
+    content = {"report.html": page(overview(cells), sections(cells, said, watcher or Silent()))}
+    if said is not None:
+        content |= {
+            "model_card.json": json.dumps(said, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+            "model_card.md": model_card_markdown(said, cells),
+        }
     for name, text in content.items():
         # Names of files that are no UTF-8 hold halves of surrogate pairs.
         atomic_write(Path(folder) / name, text.encode("utf-8", "replace"))
     return [Path(folder) / name for name in content]
 
 
-def sections(cells: Judged, card: dict[str, Any], watcher: Watcher) -> list[Section]:
+def sections(cells: Judged, card: dict[str, Any] | None, watcher: Watcher) -> list[Section]:
     """The sections of the page, those left out that these cells or this run have nothing for."""
     found = [
         external_section(cells),
@@ -82,7 +89,7 @@ def sections(cells: Judged, card: dict[str, Any], watcher: Watcher) -> list[Sect
         gallery_section(cells, watcher),
         groups_section(cells),
         data_section(cells),
-        card_section(card),
+        card_section(card) if card is not None else None,
         settings_section(cells),
     ]
     return [section for section in found if section is not None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from cytodistill.data.table import CellTable
 from cytodistill.metrics.intervals import figure_differences, figure_intervals
+from cytodistill.metrics.paired import holm
 from cytodistill.recipe import Recipe
 from cytodistill.reproduce.engine import Done
 from cytodistill.reproduce.records import FIGURES, group_names, tallies_of
@@ -34,9 +35,11 @@ def table_content(
 
     A row's figures are means and sample standard deviations over the draws that it has. Intervals are from a bootstrap
     over groups within every draw, of the mean over draws; ``difference`` is the row less the table's reference row, on
-    the draws that both have.
+    the draws that both have, and its ``p_holm`` is corrected for all the rows of the table that have one.
     """
     records = {row.system: _records(row.system, draws, ends) for row in rows}
+    found = [_row(row, known[row.system], table, records) for row in rows if records[row.system]]
+    _correct(found)
     some = next(record for of_row in records.values() for record in of_row.values())
     cells = next(iter(draws.values()))[1]
     return {
@@ -56,7 +59,7 @@ def table_content(
         "seeds": len(draws),
         "versions": some["versions"],
         "hardware": some["hardware"],
-        "rows": [_row(row, known[row.system], table, records) for row in rows if records[row.system]],
+        "rows": found,
         "missing": [
             {"name": row.name, "group": row.group, "why": _why(row.system, draws, ends)}
             for row in rows
@@ -128,6 +131,15 @@ def _difference(own: Records, reference: Records) -> dict[str, Any] | None:
         return None
     ours, theirs = ([tallies_of(pair[side]) for pair in pairs] for side in (0, 1))
     return {name: {**asdict(found), "draws": len(shared)} for name, found in figure_differences(ours, theirs).items()}
+
+
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Add ``p_holm`` to the differences, figure by figure."""
+    differences = [row["difference"] for row in rows if row["difference"]]
+    for name in {name for difference in differences for name in difference}:
+        family = [difference[name] for difference in differences if name in difference]
+        for entry, corrected in zip(family, holm([entry["p"] for entry in family]).tolist(), strict=True):
+            entry["p_holm"] = corrected
 
 
 def _mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:

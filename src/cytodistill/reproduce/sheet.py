@@ -169,11 +169,13 @@ def _intervals(rows: Sequence[TableRow]) -> Grid | None:
     for name in COMPARED:
         columns[f"Δ {FIGURES[name]} {INTERVAL}"] = [_difference(row, name) for row in rows]
         columns[f"p of Δ {FIGURES[name]}"] = [_p(row, name) for row in rows]
+        columns[f"Holm's p of Δ {FIGURES[name]}"] = [_p(row, name, "p_holm") for row in rows]
     caption = (
         "Whole groups of test cells are drawn again and again, the same for both rows of a difference, and the mean "
         "over the splits is taken; an interval of 95 % is Student's t times the spread of these means, shares on the "
         "scale of their logit. It says how far a figure hangs on which cells were tested, and not what another "
-        "training would give. Δ is in points; p is two-sided and not corrected for the number of rows."
+        "training would give. Δ is in points; p is two-sided and of the row alone; Holm's is "
+        "corrected for all the rows of the table."
     )
     return _grid("Intervals and differences to the reference", rows, columns, caption)
 
@@ -299,11 +301,11 @@ def _signed(value: float) -> str:
     return "0.00" if float(shown) == 0 else shown.replace("-", "−")
 
 
-def _p(row: TableRow, figure: str) -> str:
+def _p(row: TableRow, figure: str, kind: str = "p") -> str:
     found = (row.get("difference") or {}).get(figure)
-    if found is None:
-        return NOTHING
-    return "< 0.001" if found["p"] < 0.001 else f"{found['p']:.3f}"
+    if found is None or kind not in found:
+        return NOTHING  # tables of earlier versions have no corrected ones
+    return "< 0.001" if found[kind] < 0.001 else f"{found[kind]:.3f}"
 
 
 def _short(count: float | None) -> str:

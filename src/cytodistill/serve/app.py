@@ -10,8 +10,9 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cytodistill.serve.errors import handle_refusals
+from cytodistill.serve.errors import handle_refusals, problem
 from cytodistill.serve.limits import BodyLimits
 from cytodistill.serve.routes import cells, health, model, predict, reviews, session, uploads
 from cytodistill.serve.security import Guard
@@ -21,6 +22,7 @@ from cytodistill.serve.telemetry import Telemetry
 API = "/api/v1"
 OPENAPI = f"{API}/openapi.json"
 STATIC = Path(__file__).parent / "static"
+CROWDED_SECONDS = 10
 
 
 def create_app(service: Service) -> FastAPI:
@@ -68,3 +70,13 @@ def create_app(service: Service) -> FastAPI:
             return RedirectResponse(OPENAPI)
 
     return app
+
+
+def create_crowded(service: Service) -> ASGIApp:
+    """What answers on a connection too many: 503 whatever is asked, before anything is looked at."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"Retry-After": str(CROWDED_SECONDS), "Connection": "close"}
+        await problem(503, "service: too many connections; try again later", headers)(scope, receive, send)
+
+    return Telemetry(refuse, figures=service.figures, log_names=service.settings.log_names)

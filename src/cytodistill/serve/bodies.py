@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -15,15 +16,17 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from cytodistill.serve.errors import Refused
+from cytodistill.serve.errors import Busy, Refused
 from cytodistill.serve.formats import HEAD, Kind, kind_of
+from cytodistill.serve.incoming import RETRY_SECONDS, Incoming
 from cytodistill.serve.settings import Limits
 
 IN_MEMORY = 512 << 10
 """Bytes of one request that are held in memory; the rest goes to a file."""
 IMAGE = "image"
-FIELDS = {"cells": 0, "keep": 16, "group": 256}
+FIELDS = {"cells": 0, "keep": 16, "group": 256, "microns_per_pixel": 32, "ignore_pixel_size": 16}
 """Form fields beside the images, and their most bytes; of the cells the settings say."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 HEADERS = 8 << 10
 """Bytes of the headers of a part."""
 NAME_LENGTH = 255
@@ -37,10 +40,17 @@ class Content:
     path: Path | None
     size: int
     head: bytes
+    incoming: Incoming | None = None
+    """What the file is deleted from."""
 
     @property
     def kind(self) -> Kind | None:
         return kind_of(self.head)
+
+    def discard(self) -> None:
+        """Delete what is on disk."""
+        if self.incoming is not None and self.path is not None:
+            self.incoming.remove(self.path)
 
 
 @dataclass(frozen=True)
@@ -58,21 +68,31 @@ class Form:
     parts: list[Part] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
 
+    def flag(self, name: str) -> bool | None:
+        """What a field says that is true or false; None where it is not given.
+
+        Raises:
+            Refused: it is neither.
+        """
+        given = self.fields.get(name)
+        if given not in (None, "true", "false"):
+            raise Refused(422, f"{name}: give true or false")
+        return None if given is None else given == "true"
+
     def discard(self) -> None:
         """Delete what is on disk."""
         for part in self.parts:
-            if part.content.path is not None:
-                part.content.path.unlink(missing_ok=True)
+            part.content.discard()
 
 
 class _Spool:
     """One file on its way in."""
 
-    def __init__(self, folder: Path, room: int, most: int) -> None:
-        self._folder, self._room, self._most = folder, room, most
+    def __init__(self, incoming: Incoming, room: int, most: int, most_incoming: int) -> None:
+        self._incoming, self._room, self._most, self._most_incoming = incoming, room, most, most_incoming
         self._memory, self._size, self._head = bytearray(), 0, b""
         self._file: FileIO | None = None
-        self._path: Path | None = None
+        self._path = incoming.folder / secrets.token_hex(12)
 
     async def write(self, data: bytes) -> None:
         self._size += len(data)
@@ -82,41 +102,46 @@ class _Spool:
             self._head = (self._head + data)[:HEAD]
         self._memory += data
         if self._file is not None or len(self._memory) > self._room:
+            self._incoming.claim(self._path, len(self._memory), self._most_incoming)
             await run_in_threadpool(self._flush)
 
     def _flush(self) -> None:
         if self._file is None:
-            self._path = self._folder / secrets.token_hex(12)
             self._file = FileIO(self._path, "x")
         written = memoryview(self._memory)
-        while written:
-            written = written[self._file.write(written) :]
+        try:
+            while written:
+                written = written[self._file.write(written) :]
+        except OSError as error:
+            if error.errno in FULL:
+                raise Busy("service: its disk is full; try again later", RETRY_SECONDS) from None
+            raise
         written.release()
         self._memory = bytearray()
 
     def finish(self) -> Content:
         if self._file is not None:
             self._file.close()
-            return Content(None, self._path, self._size, self._head)
+            return Content(None, self._path, self._size, self._head, self._incoming)
         return Content(bytes(self._memory), None, self._size, self._head)
 
     def discard(self) -> None:
-        if self._file is not None and self._path is not None:
+        if self._file is not None:
             self._file.close()
-            self._path.unlink(missing_ok=True)
+        self._incoming.remove(self._path)
 
 
 class BodyReader:
     """Reads the body of a request into a form.
 
     Args:
-        folder: for what is too large for memory.
+        incoming: for what is too large for memory.
         limits: of a request.
         images: most files of this one.
     """
 
-    def __init__(self, folder: Path, limits: Limits, images: int) -> None:
-        self._folder, self._limits, self._images = folder, limits, images
+    def __init__(self, incoming: Incoming, limits: Limits, images: int) -> None:
+        self._incoming, self._limits, self._images = incoming, limits, images
         self._form = Form()
         self._held = 0
         self._spool: _Spool | None = None
@@ -126,6 +151,7 @@ class BodyReader:
 
         Raises:
             Refused: it is not what is taken, too large, or cut off.
+            Busy: the disk holds too much of other requests.
         """
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         try:
@@ -195,7 +221,7 @@ class BodyReader:
         if len(self._form.parts) >= self._images:
             raise Refused(413, f"{IMAGE}: more than {self._images} files; send them in parts, or as an upload")
         most = max(self._limits.file, self._limits.body)
-        self._spool = _Spool(self._folder, IN_MEMORY - self._held, most)
+        self._spool = _Spool(self._incoming, IN_MEMORY - self._held, most, self._limits.incoming)
 
     async def _data(self, data: bytes) -> None:
         assert self._spool is not None

@@ -224,9 +224,9 @@ class _Worker:
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
-        # Without this the pipes are closed when the loop is gone already.
+        # Before the wait, which is for the pipes' end too: one with more in it than its reader takes never ends.
         self._process._transport.close()  # type: ignore[attr-defined]
+        await self._process.wait()
 
     async def run(self, header: dict[str, Any], payload: bytes) -> AsyncGenerator[Decoded | _NotUnpacked]:
         """Send a task and give its results. Raises TimeoutError, EOFError or BrokenFrame where the process fails."""

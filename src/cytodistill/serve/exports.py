@@ -67,7 +67,7 @@ def training_archive(store: Store) -> IO[bytes]:
         ]
     if not rows:
         raise Refused(409, "export: no cell has been reviewed yet")
-    archive = tempfile.TemporaryFile(dir=store.incoming)  # noqa: SIM115
+    archive = tempfile.TemporaryFile(dir=store.incoming.folder)  # noqa: SIM115
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         written = []
         for row in rows:
@@ -86,7 +86,7 @@ def _manifest(store: Store, rows: list[dict[str, str]]) -> bytes:
 
     labels = {row["label"] for row in rows}
     classes = tuple(name for name in store.identity.classes if name in labels)
-    table = store.incoming / f"{new_id()}.csv"
+    table = store.incoming.folder / f"{new_id()}.csv"
     try:
         CellTable.from_rows(rows, classes, "manifest").write(table)
         return table.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cytodistill.serve.tables import CellRow, FieldRow, ProblemRow, ReviewRow, U
 PROBLEMS = 100
 """Problems of an upload that are told in words; the rest is counted."""
 UNDER_WAY = ("waiting", "working")
+INTERRUPTED = "the service was stopped; send the rest again"
 COLUMNS: dict[Sort, Any] = {
     "abnormal": CellRow.abnormal,
     "doubt": CellRow.doubt,
@@ -178,7 +180,7 @@ def delete_upload(store: Store, id: str, with_reviews: bool) -> tuple[int, int]:
         _spare(reviews, with_reviews)
         fields = list(session.scalars(select(FieldRow.id).where(FieldRow.upload_id == id)))
         session.execute(delete(UploadRow).where(UploadRow.id == row.id))
-    store.erase([*map(store.cell_file, cells), *map(store.field_file, fields)])
+    store.erase([*map(store.cell_file, cells), *map(store.field_file, fields), *map(store.list_file, fields)])
     return len(cells), reviews
 
 
@@ -187,13 +189,14 @@ def _spare(reviews: int, with_reviews: bool) -> None:
         raise Refused(409, f"{reviews} reviews would be deleted too; export them, and say reviews=true")
 
 
-def forget(store: Store, older_than: float | None = None) -> int:
-    """Delete what was not to be kept: fields' pictures, cells without a standing review, and uploads of which nothing
-    is left.
+def forget(store: Store, older_than: float | None = None, spared: Collection[str] = ()) -> int:
+    """Delete what was not to be kept: fields' pictures and lists, cells without a standing review, and uploads of which
+    nothing is left.
 
     Args:
         store: all of it.
         older_than: seconds since 1970; uploads before it, or all.
+        spared: uploads that stay.
 
     Returns:
         Number of cells deleted.
@@ -203,14 +206,14 @@ def forget(store: Store, older_than: float | None = None) -> int:
         query = select(UploadRow.id).where(UploadRow.keep.is_(False), UploadRow.state.not_in(UNDER_WAY))
         if older_than is not None:
             query = query.where(UploadRow.added < older_than)
-        uploads = list(session.scalars(query))
+        uploads = [id for id in session.scalars(query) if id not in spared]
         for upload in uploads:
             gone = select(CellRow.id).where(CellRow.upload_id == upload, CellRow.label.is_(None))
             ids = list(session.scalars(gone))
             files += map(store.cell_file, ids)
             session.execute(delete(CellRow).where(CellRow.upload_id == upload, CellRow.label.is_(None)))
             fields = list(session.scalars(select(FieldRow.id).where(FieldRow.upload_id == upload, FieldRow.image)))
-            files += map(store.field_file, fields)
+            files += [*map(store.field_file, fields), *map(store.list_file, fields)]
             session.execute(update(FieldRow).where(FieldRow.upload_id == upload).values(image=False))
             session.execute(delete(ProblemRow).where(ProblemRow.upload_id == upload))
             if not session.scalar(select(func.count(CellRow.id)).where(CellRow.upload_id == upload)):
@@ -224,9 +227,7 @@ def stop_unfinished(store: Store) -> None:
     """Say of uploads that a killed process was working on that they were stopped."""
     with store.write() as session:
         session.execute(
-            update(UploadRow)
-            .where(UploadRow.state.in_(UNDER_WAY))
-            .values(state="stopped", detail="the service was stopped; send the rest again")
+            update(UploadRow).where(UploadRow.state.in_(UNDER_WAY)).values(state="stopped", detail=INTERRUPTED)
         )
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from starlette.concurrency import run_in_threadpool
 
 from cytodistill.data.images import Box
 from cytodistill.errors import CytodistillError
 from cytodistill.serve.batching import Batcher
 from cytodistill.serve.bodies import Form, Part
-from cytodistill.serve.coordinates import boxes_of
+from cytodistill.serve.coordinates import IGNORE, MICRONS, boxes_of, pixel_size_of
 from cytodistill.serve.decode import Cell, Decoded, Decoders, Failed, Field, Listing, Task
 from cytodistill.serve.errors import Refused
 from cytodistill.serve.schemas import Prediction
@@ -46,18 +47,27 @@ class Intake:
     def __init__(self, decoders: Decoders, batcher: Batcher[Prediction], model: Model) -> None:
         self._decoders, self._batcher, self._model = decoders, batcher, model
 
-    def boxes(self, form: Form, most: int) -> list[Box] | None:
+    async def boxes(self, form: Form, most: int) -> list[Box] | None:
         """Windows of the cells, where the form says that its one image is a field.
 
         Raises:
-            Refused: they are not to be understood, or there are more images.
+            Refused: they are not to be understood, there are more images, or the field's pixels are not those of the
+                training, and that is not allowed.
         """
         text = form.fields.get("cells")
+        pixels = pixel_size_of(form.fields, form.flag(IGNORE))
         if text is None:
+            if stray := [name for name in (MICRONS, IGNORE) if name in form.fields]:
+                raise Refused(422, f"{stray[0]}: it is for the cells of a field; give cells, or leave it out")
             return None
         if len(form.parts) > 1 or form.parts[0].content.kind == "ZIP":
             raise Refused(422, "cells: they are of one field; send it alone")
-        return boxes_of(text, self._model.predictor.recipe.data.window, most, form.parts[0].name)
+        try:
+            side = self._model.window(pixels)
+        except CytodistillError as error:
+            raise Refused(422, str(error)) from None
+        # A long list takes a second to read; the others' requests go on meanwhile.
+        return await run_in_threadpool(boxes_of, text, side, self._model.cut, most, form.parts[0].name)
 
     async def decoded(self, part: Part, boxes: list[Box] | None, *, keep: bool) -> AsyncGenerator[Decoded]:
         """What one part holds; with pictures of cells and fields where they are to be kept."""

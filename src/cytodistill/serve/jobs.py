@@ -15,10 +15,11 @@ from cytodistill.data.images import Box
 from cytodistill.serve.bodies import Form, Part, shown
 from cytodistill.serve.decode import Cell, Failed, Field, Listing
 from cytodistill.serve.errors import Busy, Refused
-from cytodistill.serve.gallery import box_columns
+from cytodistill.serve.gallery import INTERRUPTED, box_columns
 from cytodistill.serve.intake import Found, Intake
 from cytodistill.serve.store import Store, new_id, write_picture
 from cytodistill.serve.tables import CellRow, FieldRow, ProblemRow, UploadRow, now
+from cytodistill.serve.telemetry import where
 
 RUNNERS = 2
 """Uploads that are worked on at once, so that a small one does not wait for a large one."""
@@ -61,6 +62,11 @@ class Jobs:
     def start(self, intake: Intake) -> None:
         """Begin to work; uploads may wait already."""
         self._runners = [asyncio.create_task(self._run(intake)) for _ in range(RUNNERS)]
+
+    @property
+    def under_way(self) -> set[str]:
+        """Ids of the uploads that wait or are worked on."""
+        return set(self._known)
 
     async def finish(self) -> None:
         """Work until nothing that was accepted is left."""
@@ -131,10 +137,11 @@ class Jobs:
             elif not job.number:
                 state, detail = "failed", job.first_problem
         except asyncio.CancelledError:
-            await self._say(job, state="stopped", detail="the service was stopped; send the rest again")
+            await self._say(job, state="stopped", detail=INTERRUPTED)
             raise
-        except Exception:
-            log.exception("an upload failed")
+        except Exception as error:
+            # Not what it says: that may hold an image's name.
+            log.error("an upload failed: %s\n%s", type(error).__name__, where(error))
             state, detail = "failed", "an error of the service; its log has more"
         finally:
             for task in job.waiting:
@@ -176,6 +183,7 @@ class Jobs:
         )
         job.field_id = row.id
         await run_in_threadpool(write_picture, self._store.field_file(row.id), picture.picture)
+        await run_in_threadpool(write_picture, self._store.list_file(row.id), job.form.fields["cells"].encode())
         await run_in_threadpool(self._add, row)
 
     async def _store_problem(self, job: Job, name: str, detail: str) -> None:
@@ -211,7 +219,7 @@ class Jobs:
             id=id,
             upload_id=job.upload,
             field_id=job.field_id,
-            number=job.number,
+            number=job.number if job.boxes is None else one.cell.place + 1,
             name=shown(one.name),
             group=job.group or job.field_id or _folder(job, one),
             width=wide,

@@ -12,11 +12,15 @@ from cytodistill.data.class_map import ClassMap, map_for, map_names
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.explain.cam import CamMethod, ClassMaps, Place, class_maps
+from cytodistill.formats.pixel_size import PixelSize, scale_between
+from cytodistill.formats.places import Cut
 from cytodistill.infer.exit_policy import ExitPolicy, never
+from cytodistill.infer.field import cut_of
 from cytodistill.infer.fitted import Fitted, abnormality, voices
 from cytodistill.infer.policies import load_policy
 from cytodistill.infer.predictor import Predictor, load
 from cytodistill.metrics.selective import doubt
+from cytodistill.serve.coordinates import IN_A_FORM
 from cytodistill.serve.identity import Identity
 from cytodistill.serve.schemas import ClassSet, ExitAnswer, Policy, Prediction
 from cytodistill.serve.schemas import Model as ModelSchema
@@ -32,13 +36,20 @@ class Model:
         class_map: says which classes are abnormal.
         sets: name of the conformal sets among the fitted.
         policy: says where early exit would have stopped.
+        cut: what the run cuts of cells with outlines.
     """
 
     def __init__(
-        self, predictor: Predictor, identity: Identity, class_map: ClassMap | None, sets: str | None, policy: ExitPolicy
+        self,
+        predictor: Predictor,
+        identity: Identity,
+        class_map: ClassMap | None,
+        sets: str | None,
+        policy: ExitPolicy,
+        cut: Cut,
     ) -> None:
         self.predictor, self.identity = predictor, identity
-        self.class_map, self.policy = class_map, policy
+        self.class_map, self.policy, self.cut = class_map, policy, cut
         self.fitted: Fitted | None = predictor.fitted
         self.sets = self.fitted.conformal[sets] if self.fitted is not None and sets is not None else None
         self.sets_name = sets if self.sets is not None else None
@@ -52,6 +63,16 @@ class Model:
         """Side in pixels to which cells are resized; None where the run wants them as they are, to measure them."""
         inputs = self.predictor.inputs
         return inputs.data.image_size if isinstance(inputs, ImageInputs) else None
+
+    def window(self, pixels: PixelSize) -> float:
+        """Side of the window round a cell in a field's pixels.
+
+        Raises:
+            CytodistillError: they are not those of the training, and that is not allowed.
+        """
+        data = self.predictor.recipe.data
+        scale = scale_between(data.microns_per_pixel, pixels.microns, "image", pixels.ignore, IN_A_FORM)
+        return data.window * scale
 
     def predictions(self, cells: np.ndarray) -> list[Prediction]:
         """Answers to (B, S, S, 3) cells, as `Predictor.predict_cells` gives them and more."""
@@ -106,6 +127,8 @@ class Model:
             exits=self.predictor.exits,
             image_size=self.predictor.size,
             window=self.predictor.recipe.data.window,
+            cut=self.cut,
+            microns_per_pixel=self.predictor.recipe.data.microns_per_pixel,
             calibrated=self.fitted is not None,
             class_map=None if self.class_map is None else self.class_map.name,
             abnormal=[name for name in self.classes if mapped.get(name) in abnormal],
@@ -178,7 +201,9 @@ def load_model(
     else:
         thresholds = (confidence,) * (predictor.exits - 1) + (never("confidence", predictor.exits),)
         stopping = ExitPolicy("confidence", thresholds)
-    model = Model(predictor, identity, _map(path, predictor, class_map), None if fitted is None else sets, stopping)
+    mapped = _map(path, predictor, class_map)
+    cut = cut_of(Run.open(path))
+    model = Model(predictor, identity, mapped, None if fitted is None else sets, stopping, cut)
     # The first pass allocates and chooses kernels; nobody should wait for that.
     model.predictions(predictor.stack([np.full(predictor.inputs.shape, 128, predictor.inputs.dtype)]))
     return model

@@ -12,14 +12,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cytodistill.errors import CytodistillError
-from cytodistill.serve.app import create_app
+from cytodistill.serve.app import create_app, create_crowded
 from cytodistill.serve.identity import identify
 from cytodistill.serve.limits import HEAD_BYTES
 from cytodistill.serve.service import Service
-from cytodistill.serve.settings import Settings
+from cytodistill.serve.settings import Limits, Settings
 from cytodistill.serve.store import Store
 
 BACKLOG = 512
@@ -47,7 +48,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
 async def _serve(settings: Settings, service: Service, bound: socket.socket, say: Callable[[str], None]) -> None:
     _quiet(settings.log_names)
-    server = _Server(server_config(settings, service))
+    server = _Server(server_config(settings, service), service)
     for line in _introduction(settings, bound):
         say(line)
     watching = asyncio.create_task(_watch(service, server, say))
@@ -63,7 +64,7 @@ def server_config(settings: Settings, service: Service) -> uvicorn.Config:
     """How uvicorn is to serve."""
     return uvicorn.Config(
         create_app(service),
-        http=_steady(settings.limits.header_seconds),
+        http=_steady(settings.limits, create_crowded(service)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -71,7 +72,6 @@ def server_config(settings: Settings, service: Service) -> uvicorn.Config:
         server_header=False,
         proxy_headers=settings.behind_proxy,
         h11_max_incomplete_event_size=HEAD_BYTES,
-        limit_concurrency=settings.limits.connections,
         timeout_keep_alive=int(settings.limits.header_seconds),
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
@@ -117,8 +117,13 @@ def bind(settings: Settings) -> socket.socket:
 class _Server(uvicorn.Server):
     """Ends when it is told to, without passing the signal on once more: what was asked for has been done."""
 
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        self._loop = asyncio.get_running_loop()
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -127,18 +132,30 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C does not wait for uploads that are worked on.
+        # A second Ctrl-C waits neither for uploads that are worked on nor for answers.
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
+            self._loop.call_soon_threadsafe(self._hurry)
         self.should_exit = True
 
+    def _hurry(self) -> None:
+        # uvicorn looks at force_exit before it ends the application, not while that takes its time.
+        self._service.hurry()
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
-def _steady(seconds: float) -> type[H11Protocol]:
-    """The HTTP protocol, closing connections whose head does not come in time; uvicorn itself waits for ever."""
+
+def _steady(limits: Limits, crowded: ASGIApp) -> type[H11Protocol]:
+    """The HTTP protocol, closing connections whose head does not come in time, which uvicorn itself waits for without
+    end, and leaving those too many to another application, where uvicorn's own answer is of another kind than ours."""
+    seconds = limits.header_seconds
 
     class Steady(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                self.app = crowded
             self._await_head()
 
         def on_response_complete(self) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cytodistill.formats.places import Cut
+
 Id = str
 Probability = Annotated[float, Field(ge=0, le=1.0001)]
 
@@ -93,7 +95,11 @@ class Model(BaseModel):
     exits: int
     image_size: int
     window: int
-    """Side in pixels of the window round a point of a field."""
+    """Side of the window round a cell of a field, in pixels as those of the training."""
+    cut: Cut
+    """What is cut of a cell with an outline: the window round its centre, or what the outline spans."""
+    microns_per_pixel: float | None
+    """Pixel size of the training; where it is known, fields with cells are asked for theirs."""
     calibrated: bool
     class_map: str | None
     abnormal: list[str]

@@ -59,20 +59,26 @@ class Service:
         self._loaded = asyncio.Event()
         self._under_way = 0
         self._stopping = False
+        self._hurried = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start; at the end finish what was accepted, delete what is not to be kept, and stop."""
+        """Start; at the end finish what was accepted, delete what is not to be kept, and stop.
+
+        An upload that was under way then nobody has seen finished: it is there after the next start.
+        """
+        spared: set[str] = set()
         await run_in_threadpool(self._tidy)
         await self._decoders.start()
         self._tasks = [asyncio.create_task(self._load()), asyncio.create_task(self._forget_the_old())]
         try:
             yield
             self._stopping = True
-            await self._loaded.wait()
-            await self.jobs.finish()
+            spared |= self.jobs.under_way
+            await self._finish()
         finally:
+            spared |= self.jobs.under_way
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -80,8 +86,12 @@ class Service:
             if self._batcher is not None:
                 await self._batcher.close()
             await self._decoders.close()
-            await run_in_threadpool(forget, self.store)
+            await run_in_threadpool(forget, self.store, spared=spared)
             self.store.close()
+
+    def hurry(self) -> None:
+        """Let the end not wait for uploads that are worked on."""
+        self._hurried.set()
 
     @property
     def health(self) -> Health:
@@ -143,10 +153,24 @@ class Service:
         self.figures.killed.set(self._decoders.killed)
 
     def _tidy(self) -> None:
-        """After a process that was killed: its uploads are stopped, and what was not to be kept is deleted."""
+        """After another process, which may have been killed: its uploads are stopped, and what is left of those that
+        are not to be kept stays no longer than it would have."""
         stop_unfinished(self.store)
-        forget(self.store)
+        forget(self.store, older(self.settings.forget_hours))
         self.store.sweep()
+
+    async def _finish(self) -> None:
+        """Wait until what was accepted has been worked through, or nobody wants to wait."""
+        either = [asyncio.create_task(self._work_off()), asyncio.create_task(self._hurried.wait())]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in either:
+                task.cancel()
+
+    async def _work_off(self) -> None:
+        await self._loaded.wait()
+        await self.jobs.finish()
 
     async def _load(self) -> None:
         settings = self.settings

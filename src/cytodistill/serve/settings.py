@@ -54,6 +54,8 @@ class Limits(_Checked):
     """Bytes a second that a request must come at, once ``idle_seconds`` are over."""
     decode_seconds: Seconds = 30
     """For one image."""
+    incoming: Count = 8 << 30
+    """On disk of all requests that are read and uploads that wait; more is told to come again (503)."""
     memory: Count = 3 << 30
     """Address space of a process that decodes."""
     requests: Count = 256
@@ -63,6 +65,7 @@ class Limits(_Checked):
     jobs: Count = 16
     """Uploads that wait to be worked on."""
     connections: Count = 1024
+    """Open at once; more are told to come again (503) and closed."""
     header_seconds: Seconds = 15
     """For the head of a request, and for a connection that asks nothing."""
 

@@ -18,10 +18,12 @@ from sqlalchemy.orm import Session
 from cytodistill.errors import CytodistillError
 from cytodistill.files import make_folder
 from cytodistill.serve.identity import Identity
+from cytodistill.serve.incoming import Incoming
 from cytodistill.serve.tables import FORMAT, Base, CellRow, FieldRow, Meta
 
 DATABASE = "serve.db"
 MARK = "folder.id"
+LIST = ".cells"
 SQLITE = (
     "journal_mode=WAL",
     # A review that was answered survives a power cut too.
@@ -56,7 +58,7 @@ class Store:
     def __init__(self, folder: Path, identity: Identity, url: str | None = None) -> None:
         self.folder, self.identity = folder, identity
         self.cells, self.fields = make_folder(folder / "cells"), make_folder(folder / "fields")
-        self.incoming = make_folder(folder / "incoming")
+        self.incoming = Incoming(folder / "incoming")
         # Pictures of patients' cells are nobody's but the owner's.
         folder.chmod(0o700)
         self._lock = _held(folder)
@@ -100,6 +102,10 @@ class Store:
     def field_file(self, id: str) -> Path:
         return self.fields / f"{id}.png"
 
+    def list_file(self, id: str) -> Path:
+        """The list of a field's cells as it was sent; it goes with the field's picture."""
+        return self.fields / f"{id}{LIST}"
+
     def erase(self, files: list[Path]) -> None:
         """Make what was deleted from the tables be gone: from the files, and from the database's own pages."""
         for file in files:
@@ -115,8 +121,8 @@ class Store:
         """Delete pictures that no row knows, and what was on its way in, of a process that was killed; their number."""
         with self.read() as session:
             known = set(session.scalars(select(CellRow.id))) | set(session.scalars(select(FieldRow.id)))
-        left = [file for file in self.incoming.iterdir() if file.is_file()]
-        left += [file for folder in (self.cells, self.fields) for file in _pictures(folder) if file.stem not in known]
+        left = [file for file in self.incoming.folder.iterdir() if file.is_file()]
+        left += [file for folder in (self.cells, self.fields) for file in _stored(folder) if file.stem not in known]
         for file in left:
             file.unlink(missing_ok=True)
         return len(left)
@@ -185,9 +191,9 @@ def _where(folder: Path, url: str | None) -> str:
     return str(folder / DATABASE) if url is None else "--database"  # a URL may hold a password
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _stored(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
-            yield from _pictures(Path(entry.path))
-        elif entry.name.endswith(".png"):
+            yield from _stored(Path(entry.path))
+        elif entry.name.endswith((".png", LIST)):
             yield Path(entry.path)

@@ -64,6 +64,7 @@ class CellRow(Base):
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
     field_id: Mapped[str | None] = mapped_column(ForeignKey("fields.id", ondelete="SET NULL"), index=True)
     number: Mapped[int]
+    """From 1: its place among the cells of its upload, of a field's in the list that was sent."""
     name: Mapped[str] = mapped_column(Text)
     group: Mapped[str | None] = mapped_column("group_name", Text)
     x: Mapped[float | None]

@@ -121,9 +121,13 @@ class Telemetry:
 
     def _report(self, error: Exception, mark: str) -> None:
         """Log an error: where it was, and what it says only where names may be logged, for it may hold one."""
-        where = "".join(traceback.format_tb(error.__traceback__))
         said = f": {error}" if self._log_names else ""
-        log.error("error %s, %s%s\n%s", mark, type(error).__name__, said, where)
+        log.error("error %s, %s%s\n%s", mark, type(error).__name__, said, where(error))
+
+
+def where(error: BaseException) -> str:
+    """The lines of code that an error came through, without what it says."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _headers(scope: Scope, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from cytodistill.serve.security import Visitor
 from cytodistill.serve.service import Service
@@ -36,11 +37,36 @@ def _body(properties: dict[str, Any], kinds: tuple[str, ...]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-CELLS = {"type": "string", "description": "JSON, CSV or GeoJSON: boxes, points or outlines of one field's cells."}
-FORM = _body({"image": {"type": "array", "minItems": 1, "items": BYTES}, "cells": CELLS}, (*KINDS, "application/zip"))
+CELLS = {
+    "type": "string",
+    "description": "The cells of one field, in its pixels. GeoJSON, COCO or a CSV, which are cut by the run's rule "
+    "(`cut` and `window` of `/model`); or JSON, whose `boxes` of [x, y, width, height] are cut as they are, and whose "
+    "`points` of [x, y] have the `window` round them that it gives, or the run's.",
+}
+PIXEL_SIZE = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "description": "Pixel size of the field with `cells` in µm; needed where the run has one (`microns_per_pixel` of "
+    "`/model`).",
+}
+IGNORE = {
+    "type": "boolean",
+    "default": False,
+    "description": "Cut the `cells` as if the field's pixels were as large as those of the training.",
+}
+IMAGES = {"type": "array", "minItems": 1, "items": BYTES}
+FORM = _body(
+    {"image": IMAGES, "cells": CELLS, "microns_per_pixel": PIXEL_SIZE, "ignore_pixel_size": IGNORE},
+    (*KINDS, "application/zip"),
+)
 """Body of a request with images, for OpenAPI; it is read by `bodies.BodyReader`."""
 ONE_IMAGE = _body({"image": BYTES}, KINDS)
 """Body of a request with the image of one cell."""
+
+
+def attachment(parts: Iterator[Any], name: str, kind: str) -> StreamingResponse:
+    """A file to be saved under a name."""
+    return StreamingResponse(parts, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 def png(content: bytes) -> Response:

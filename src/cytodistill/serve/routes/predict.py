@@ -39,7 +39,7 @@ async def predict(request: Request, service: Served) -> Predictions:
 async def _answers(service: Service, form: Form, most: int) -> list[Found]:
     """All cells of a form, in order. One request has no more decoders than there are, so that others get theirs."""
     intake = await service.intake()
-    boxes = intake.boxes(form, most)
+    boxes = await intake.boxes(form, most)
     turns = asyncio.Semaphore(service.settings.decoder_count())
 
     async def of_part(place: int) -> list[Found]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -13,7 +10,7 @@ from cytodistill.serve import exports, gallery
 from cytodistill.serve.bodies import shown
 from cytodistill.serve.errors import Refused, problems
 from cytodistill.serve.reviews import add_review, agreement, reviews_of
-from cytodistill.serve.routes.common import WITHOUT_NUL, Asking, IdPath, Served
+from cytodistill.serve.routes.common import WITHOUT_NUL, Asking, IdPath, Served, attachment
 from cytodistill.serve.schemas import Agreement, NewReview, Review, Reviewed
 
 router = APIRouter(tags=["reviews"])
@@ -55,7 +52,7 @@ def agreements(service: Served, reviewer: str | None = Query(None, max_length=64
 )
 def reviews_csv(service: Served) -> StreamingResponse:
     """All events."""
-    return _attachment(exports.review_lines(service.store), "reviews.csv", "text/csv; charset=utf-8")
+    return attachment(exports.review_lines(service.store), "reviews.csv", "text/csv; charset=utf-8")
 
 
 @router.get(
@@ -67,8 +64,4 @@ async def training_zip(service: Served) -> StreamingResponse:
     """The reviewed cells and a manifest of them: unpacked, `cytodistill fit manifest.csv` trains on it."""
     with service.admitted():
         archive = await run_in_threadpool(exports.training_archive, service.store)
-    return _attachment(exports.parts_of(archive), "training.zip", "application/zip")
-
-
-def _attachment(parts: Iterator[Any], name: str, kind: str) -> StreamingResponse:
-    return StreamingResponse(parts, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    return attachment(exports.parts_of(archive), "training.zip", "application/zip")

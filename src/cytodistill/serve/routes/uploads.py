@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
 from cytodistill.serve import gallery
 from cytodistill.serve.bodies import BodyReader, shown
 from cytodistill.serve.errors import Refused, problems
-from cytodistill.serve.routes.common import FORM, PNG, IdPath, Served
+from cytodistill.serve.field_export import GEOJSON, field_lines
+from cytodistill.serve.routes.common import FORM, PNG, IdPath, Served, attachment
 from cytodistill.serve.schemas import Deleted, FieldSummary, Upload
 from cytodistill.serve.tables import UploadRow
 
@@ -27,22 +28,14 @@ async def add(request: Request, service: Served) -> Upload:
         limits = service.settings.limits
         form = await BodyReader(service.store.incoming, limits, limits.images).read(request)
         try:
-            keep = _keep(form.fields.get("keep"), service.settings.keep_uploads)
+            keep = service.settings.keep_uploads if (said := form.flag("keep")) is None else said
             group = shown(form.fields.get("group", "")).strip() or None
-            boxes = (await service.intake()).boxes(form, limits.images)
+            boxes = await (await service.intake()).boxes(form, limits.images)
             id = await service.jobs.submit(form, boxes, keep=keep, group=group)
         except BaseException:
             form.discard()
             raise
     return await run_in_threadpool(_upload, service, id)
-
-
-def _keep(given: str | None, default: bool) -> bool:
-    if given is None:
-        return default
-    if given not in ("true", "false"):
-        raise Refused(422, "keep: give true or false")
-    return given == "true"
 
 
 def _upload(service: Served, id: str) -> Upload:
@@ -97,3 +90,16 @@ def field_image(id: IdPath, service: Served) -> FileResponse:
     if not file.is_file():
         raise Refused(404, "field: its picture is not here any more")
     return FileResponse(file, media_type="image/png")
+
+
+@router.get(
+    "/fields/{id}/export.geojson",
+    response_class=StreamingResponse,
+    responses=problems(404) | {200: {"content": {GEOJSON: {}}, "description": "A feature a cell."}},
+)
+def field_geojson(id: IdPath, service: Served) -> StreamingResponse:
+    """The field's cells with answers and reviews as GeoJSON that QuPath opens: the features that were sent, or the
+    cells' windows, in the order that they were sent in."""
+    with service.store.read() as session:
+        gallery.field_row(session, id)
+    return attachment(field_lines(service.store, id), f"{id}.geojson", GEOJSON)

@@ -21,26 +21,25 @@ export function ask(title, content, { yes = "OK", no = "Cancel", danger = false,
       h(
         "p",
         { class: "choices" },
-        no && h("button", { type: "button", onclick: () => dialog.close() }, no),
+        no && h("button", { type: "button", onclick: () => leave(null) }, no),
         h("button", { type: "submit", class: danger ? "danger" : "main" }, yes),
       ),
     );
     const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
-    /** @type {FormData|null} */
-    let given = null;
+    // At once, and not when the event "close" comes: a key that is pressed before it finds the answer in force.
+    const leave = (/** @type {FormData|null} */ given) => {
+      if (dialog.open) dialog.close();
+      dialog.remove();
+      resolve(given);
+    };
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const data = new FormData(form);
       const said = await check(data);
       wrong.textContent = said ?? "";
-      if (said) return;
-      given = data;
-      dialog.close();
+      if (!said) leave(data);
     });
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(given);
-    });
+    dialog.addEventListener("close", () => leave(null));
     document.body.append(dialog);
     dialog.showModal();
   });

@@ -88,6 +88,7 @@ class FieldView {
       h("p", { class: "about soft" }, `${field.width} × ${field.height} px · ${said}`),
       h("div", { class: "tools" }, this.#legend,
         h("div", { class: "steps" },
+          h("a", { class: "button", href: address(`fields/${field.id}/export.geojson`), download: `${field.id}.geojson` }, "Cells as GeoJSON"),
           h("button", { type: "button", onclick: () => this.#zoomBy(-1), "aria-label": "Smaller" }, "−"),
           h("button", { type: "button", onclick: () => this.#zoomBy(1), "aria-label": "Larger" }, "+"))),
       h("div", { class: "field" }, this.#frame, this.#side),

@@ -84,7 +84,7 @@ export class Picture {
     return h("section", { class: "by-exit", "aria-labelledby": "exits-title" },
       h("div", { class: "title" }, h("h2", { id: "exits-title" }, heading, exits.length > 1 && h("span", { class: "note" }, " not calibrated")), run().explains && this.#choices()),
       h("ol", { class: "exit-list" }, ...items),
-      run().explains && h("p", { class: "soft note" }, "Yellow is where the map speaks for the class, dark blue where a little. Whether such maps mean anything for this run, `cytodistill explain` tests."));
+      run().explains && h("p", { class: "soft note" }, "Yellow is where the map speaks for the class, dark blue where a little. Whether such maps mean anything for this run, ", h("code", {}, "cytodistill explain"), " tests."));
   }
 
   #word() {

@@ -79,6 +79,8 @@
  * @property {string[]} classes
  * @property {number} exits
  * @property {number} window
+ * @property {"window"|"outline"} cut
+ * @property {number|null} microns_per_pixel
  * @property {boolean} calibrated
  * @property {string|null} class_map
  * @property {string[]} abnormal

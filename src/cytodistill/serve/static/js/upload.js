@@ -5,14 +5,17 @@ import { send } from "./api.js";
 import { h } from "./dom.js";
 import { filesOf, formOf, requestsOf } from "./files.js";
 import { go } from "./router.js";
+import { run } from "./state.js";
 import { counted, percent, size } from "./words.js";
 
-const KINDS = "image/png,image/jpeg,image/bmp,image/tiff,image/webp,.tif,.tiff,.zip,.csv,.tsv,.txt,.json";
+const KINDS = "image/png,image/jpeg,image/bmp,image/tiff,image/webp,.tif,.tiff,.zip,.csv,.tsv,.txt,.json,.geojson";
 
 export class UploadForm {
   #input = h("input", { type: "file", id: "files", name: "files", multiple: true, accept: KINDS });
   #group = h("input", { name: "group", maxlength: 100, autocomplete: "off", "aria-describedby": "group-note" });
   #keep = h("input", { type: "checkbox", name: "keep" });
+  #microns = h("input", { name: "microns", type: "number", min: 0, step: "any", inputmode: "decimal", autocomplete: "off", "aria-describedby": "microns-note" });
+  #ignore = h("input", { type: "checkbox", name: "ignore" });
   #state = h("div", { class: "sending", hidden: true });
   #busy = false;
 
@@ -25,15 +28,27 @@ export class UploadForm {
       h("p", {}, h("label", { class: "button main", for: "files" }, "Choose files"), this.#input),
       h("ul", { class: "soft" },
         h("li", {}, "cells: PNG, JPEG, BMP, TIFF or WebP, one or many, or a zip or folder of them"),
-        h("li", {}, "a field: its image and a CSV with columns x and y (pixels of the cells' centres), or x, y, width and height"),
-        h("li", {}, "several fields: their images and one CSV with a column ", h("code", {}, "image"))));
+        h("li", {}, "a field: its image and where its cells are, as GeoJSON from QuPath, as COCO, or as a CSV with columns x and y (pixels of the cells' centres), or x, y, width and height"),
+        h("li", {}, "several fields: their images and one CSV with a column ", h("code", {}, "image"), ", or one COCO file")));
     this.element = h("form", { class: "upload", "aria-label": "Add images", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
       this.zone,
       h("div", { class: "choices-of" },
         h("label", { class: "line" }, "Slide or patient, if all are of one", this.#group),
         h("p", { class: "soft note", id: "group-note" }, "Cells of one are never split between training and test. Give a number of your own, not a person's name."),
+        ...this.#pixelSize(),
         h("label", { class: "tick" }, this.#keep, "Keep all of it after the service stops; otherwise reviewed cells alone are kept")),
       this.#state);
+  }
+
+  /** Asked for where the run knows the pixel size of its training. */
+  #pixelSize() {
+    const trained = run().microns_per_pixel;
+    if (trained === null) return [];
+    return [
+      h("label", { class: "line" }, "Pixel size of a field, in µm", this.#microns),
+      h("p", { class: "soft note", id: "microns-note" }, `Cells of fields are cut as large as in training, where a pixel was ${trained} µm.`),
+      h("label", { class: "tick" }, this.#ignore, "Cut as if a field's pixels were of this size"),
+    ];
   }
 
   /** Take what is dropped anywhere. */
@@ -61,6 +76,7 @@ export class UploadForm {
     if (!files.length) return;
     if (this.#busy) throw new Error("An upload is on its way; wait for it, or cancel it.");
     const requests = await requestsOf(files);
+    if (requests.some(({ cells }) => cells !== null)) this.#checkPixelSize();
     const stop = new AbortController();
     this.#busy = true;
     try {
@@ -71,6 +87,12 @@ export class UploadForm {
       this.#state.hidden = true;
       this.#input.value = "";
     }
+  }
+
+  #checkPixelSize() {
+    if (run().microns_per_pixel === null || this.#ignore.checked || this.#microns.valueAsNumber > 0) return;
+    this.#microns.focus();
+    throw new Error("Say the pixel size of the field, or tick that its pixels are as in training; then send it again.");
   }
 
   /**
@@ -85,7 +107,7 @@ export class UploadForm {
     this.#state.hidden = false;
     let told = 0;
     await send(
-      formOf(request, { keep: this.#keep.checked, group: this.#group.value.trim() }),
+      formOf(request, { keep: this.#keep.checked, group: this.#group.value.trim(), microns: this.#microns.value, ignore: this.#ignore.checked }),
       (sent, total) => {
         bar.value = total ? sent / total : 0;
         words.textContent = `Sending ${size(sent)} of ${size(total)} (${percent(bar.value)})`;

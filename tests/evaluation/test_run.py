@@ -1,0 +1,73 @@
+"""Where the figures of cells that trained or chose a run go, and what is said of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from cytodistill.cli import main
+from cytodistill.data.class_map import ClassMap
+from cytodistill.evaluation.run import evaluate, seen_warning
+from cytodistill.infer.fitted import FILE
+from cytodistill.train.run_folder import Run
+
+MAP = """
+{name: tiny, version: 1, source: folder, target: normal / abnormal, origin: the tests, abnormal: [abnormal],
+classes: {left: normal, middle: abnormal, right: abnormal}, target_classes: [normal, abnormal]}
+"""
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path) -> Run:
+    shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("report*"))
+    return Run.open(tmp_path / "run")
+
+
+def test_the_report_of_the_test_cells_is_left_alone(run):
+    evaluate(run)
+    before = {file.name: file.read_bytes() for file in (run.path / "report").iterdir()}
+    assert "model_card.md" in before
+    for split in ("train", "val", "all"):
+        found = evaluate(run, split=split)
+        assert {file.parent for file in found.files} == {run.path / f"report-{split}"}
+        assert not [file for file in (run.path / f"report-{split}").iterdir() if "card" in file.name]
+    assert {file.name: file.read_bytes() for file in (run.path / "report").iterdir()} == before
+    page = (run.path / "report-train" / "report.html").read_text(encoding="utf-8")
+    assert "These cells trained the model" in page
+    assert 'id="model-card"' not in page
+    assert 'id="model-card"' in before["report.html"].decode()
+
+
+def test_a_line_says_that_the_figures_are_too_good(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run.path), "--split", "val", "-o", str(tmp_path / "own")])
+    said = capsys.readouterr().err
+    assert "split val: These are the cells that chose the model" in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "own" / "report.html").is_file()
+
+
+def test_an_earlier_version_is_given_points_of_groups_and_keeps_the_rest(run, tmp_path, monkeypatch):
+    (tmp_path / "map.yaml").write_text(MAP)
+    marked = ClassMap.load(tmp_path / "map.yaml")
+    monkeypatch.setattr("cytodistill.evaluation.run.map_for", lambda *_: marked)
+    (run.path / FILE).unlink(missing_ok=True)
+    evaluate(run, report=False)
+    now = json.loads((run.path / FILE).read_text())
+    assert now["weights"] == hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
+    earlier = {name: value for name, value in now.items() if name not in ("weights", "group_points")}
+    (run.path / FILE).write_text(json.dumps(earlier))
+    evaluate(run, report=False)
+    # Whose answers the earlier one was fitted on is not known, and is not made up.
+    assert json.loads((run.path / FILE).read_text()) == {**earlier, "group_points": now["group_points"]}
+    assert now["group_points"]
+
+
+def test_cells_of_another_source_are_warned_of_where_they_may_have_trained():
+    assert seen_warning({"source": None, "split": "test"}) is None
+    assert seen_warning({"source": "cells/", "split": "all"}) is None
+    assert "training split" in str(seen_warning({"source": "cells/", "split": "train"}))
+    assert seen_warning({"source": "clinic/", "split": "train", "external": True}) is None
