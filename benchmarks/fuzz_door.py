@@ -55,7 +55,8 @@ def seeds(rng: np.random.Generator) -> list[bytes]:
     found = []
     for kind, ways in WAYS.items():
         for mode, options in ways:
-            pictures = [Image.fromarray(cell(int(h), int(w), rng)) for h, w in rng.integers(20, 90, (3, 2))]
+            high, wide = (int(side) for side in rng.integers(20, 90, 2))
+            pictures = [Image.fromarray(cell(high, wide, rng)) for _ in range(3)]
             pictures = [picture.convert("L" if mode == "I;16" else "RGB").convert(mode) for picture in pictures]
             if options.get("save_all"):
                 options = options | {"append_images": pictures[1:]}

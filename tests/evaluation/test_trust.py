@@ -149,6 +149,10 @@ def test_maps_are_taken_where_they_know_every_class():
     assert map_for("herlev", CLASSES).name == "herlev-binary"
     assert map_for("herlev", ("cat", "dog")) is None
     assert map_for("folder", CLASSES) is None
+    # What `data split` wrote of Herlev is a manifest; its classes tell.
+    assert map_for("manifest", CLASSES).name == "herlev-binary"
+    assert map_for("manifest", ("cat", "dog")) is None
+    assert map_for("manifest", ()) is None  # all of them know no class at all
 
 
 def test_a_run_is_calibrated_on_its_validation_cells(tiny_run, tmp_path):

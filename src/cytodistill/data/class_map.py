@@ -33,6 +33,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 DEFAULTS = {"herlev": "herlev-binary", "cric": "cric-binary", "sipakmed": "sipakmed-binary-benign-is-normal"}
 """Which classes are abnormal, by format, where no map is named."""
+MANIFEST = "manifest"
+"""The format of tables that `cytodistill data split` and people write."""
 
 
 class Mapped(NamedTuple):
@@ -238,7 +240,14 @@ def map_names() -> list[str]:
 
 
 def map_for(format: str, classes: Sequence[str]) -> ClassMap | None:
-    """The map of a format by which classes are abnormal, where it knows all of these classes and leaves none out."""
+    """The map of a format by which classes are abnormal, where it knows all of these classes and leaves none out.
+
+    A manifest does not say which data set it was made of: there the names of the classes decide, where they are those
+    of one default map alone.
+    """
+    if format == MANIFEST:
+        found = [kept for name in DEFAULTS.values() if (kept := _that_keeps(name, classes))]
+        return found[0] if len(found) == 1 else None
     return _that_keeps(DEFAULTS[format], classes) if format in DEFAULTS else None
 
 
