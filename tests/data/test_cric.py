@@ -43,6 +43,12 @@ def test_windows_round_the_nuclei(cric, zipped, place: str):
     ]
     assert read_source(zipped(root, "wrap"), window=10).frame["label"].tolist() == ["LSIL", "SCC", "NILM"]
     assert read_source(root).frame["width"].tolist() == [90] * 3
+    assert table.is_windowed(10)
+    assert not table.is_windowed(90)
+    # A manifest of them is windowed too; one cell of another size makes it a table of outlines.
+    table.write(root / "m.csv")
+    assert read_source(root / "m.csv").is_windowed(10)
+    assert not table.with_frame(table.frame.assign(height=[10, 11, 10])).is_windowed(10)
 
 
 @pytest.mark.parametrize(

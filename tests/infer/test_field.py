@@ -18,7 +18,9 @@ from cytodistill.data.images import crop_box
 from cytodistill.errors import CytodistillError
 from cytodistill.formats.pixel_size import PixelSize
 from cytodistill.infer.batch import predict
+from cytodistill.infer.field import cut_of
 from cytodistill.infer.predictor import load
+from cytodistill.train.run_folder import Run
 
 SIDE = 120
 
@@ -210,3 +212,13 @@ def test_a_cric_field_comes_back_as_it_went_in(shared_data, tiny_run, tmp_path):
         assert after["properties"]["previous_classification"] == before["properties"]["classification"]
         assert after["properties"]["classification"]["name"] in tiny_run.classes
         assert sum(after["properties"]["measurements"][f"prob_{name}"] for name in tiny_run.classes) == pytest.approx(1)
+
+
+def test_a_run_on_a_manifest_of_windows_cuts_windows(tiny_run, tmp_path):
+    """`data split` makes a manifest of CRIC; a run of it was trained on windows as one of CRIC itself."""
+    assert tiny_run.info["table"]["windowed"] is False  # whole images
+    copy = tmp_path / "run"
+    copy.mkdir()
+    info = tiny_run.info | {"table": tiny_run.info["table"] | {"format": "manifest", "windowed": True}}
+    (copy / "run.json").write_text(json.dumps(info))
+    assert (cut_of(tiny_run), cut_of(Run.open(copy))) == ("outline", "window")

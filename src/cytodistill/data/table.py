@@ -119,6 +119,11 @@ class CellTable:
                     "pass --group none to accept it"
                 )
 
+    def is_windowed(self, side: float) -> bool:
+        """Whether every cell is a square window of this side in pixels: cut round its nucleus, not to its outline."""
+        sides = self.frame[["width", "height"]].to_numpy(np.float64)
+        return len(sides) > 0 and bool((np.abs(sides - side) < 1e-3).all())
+
     def digest(self) -> str:
         """Hex hash of what the table says (paths, boxes, labels, groups, splits), the same on any machine: roots
         are left out."""

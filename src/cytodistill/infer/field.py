@@ -139,8 +139,10 @@ def woven(blocks: Generator[Block], writer: Writer, start: int, total: int) -> G
 def cut_of(run: Run) -> Cut:
     """What is cut of a cell with an outline: the window where the run was trained on windows round nuclei, else the
     outline; see ``places.windows``."""
-    known = FORMATS.get(run.info["table"]["format"])
-    return "window" if known and known.windowed else "outline"
+    table = run.info["table"]
+    known = FORMATS.get(table["format"])
+    # Runs of earlier versions say it by their format alone.
+    return "window" if table.get("windowed") or (known and known.windowed) else "outline"
 
 
 def _content(file: Path) -> bytes:

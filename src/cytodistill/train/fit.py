@@ -280,6 +280,7 @@ def _describe(plan: Plan | EstimatorPlan, source: str, fingerprint: str, ranks: 
             "cells": len(table),
             "groups": int(table.frame["group"].nunique()),
             "counts": counts,
+            "windowed": table.is_windowed(recipe.data.window),
         },
         "exits": plan.network.exits,
         "parameters": count_parameters(plan.network),
