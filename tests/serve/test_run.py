@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import select
@@ -13,7 +14,8 @@ import time
 
 import pytest
 
-from cytodistill.serve.settings import Limits
+from cytodistill.serve.run import bind
+from cytodistill.serve.settings import Limits, Settings
 
 from .conftest import SMALL, a_cell, encoded
 
@@ -126,3 +128,22 @@ def test_a_million_parts_are_refused_long_before_the_last(listening, tmp_path):
     assert f"more than {SMALL.images_at_once} files" in answer.decode()
     assert sent < len(body) // 2
     assert service.store.incoming.size == 0
+
+
+def test_answers_do_not_wait_for_acknowledgements(tmp_path):
+    """On the socket that the service listens on, asyncio switches Nagle's algorithm off for each connection."""
+    seen = []
+
+    async def connect():
+        def met(reader, writer):
+            seen.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = bind(Settings(run=tmp_path, port=0))
+        async with await asyncio.start_server(met, sock=listening):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(connect())
+    assert seen == [1]
