@@ -154,4 +154,5 @@ def test_what_cannot_be_promised_is_one_line(promise, said):
 
 
 def test_the_risk_that_the_message_offers_can_be_asked_for():
-    fit_policy("confidence", cells_of(12, 0), Risk(0.221), MACS)
+    policy = fit_policy("confidence", cells_of(12, 0), Risk(0.221), MACS)
+    assert len(policy.thresholds) == len(MACS)
