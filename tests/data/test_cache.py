@@ -80,3 +80,20 @@ def test_device_cells_are_indexed_without_copying_the_set(source):
     cells = cached_cells(read_source(source), 16, "pad")
     batch = DeviceCells(cells, torch.device("cpu"))[torch.tensor([2, 0, 2])]
     np.testing.assert_array_equal(batch.numpy(), cells[[2, 0, 2]])
+
+
+def test_expected_cells_are_those_of_the_array(tmp_path):
+    # Larger than a page, so that cells begin and end within pages.
+    cells = np.random.default_rng(0).integers(0, 256, (37, 24, 24, 3), np.uint8)
+    np.save(tmp_path / "cells.npy", cells)
+    held = DeviceCells(np.load(tmp_path / "cells.npy", mmap_mode="r"), torch.device("cpu"))
+    everywhere = torch.randperm(len(cells))
+    held.expect(everywhere)
+    np.testing.assert_array_equal(held[everywhere].numpy(), cells[everywhere.numpy()])
+
+
+def test_cells_in_memory_are_expected_without_advice():
+    cells = np.arange(2 * 3 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3, 3)
+    held = DeviceCells(cells, torch.device("cpu"))
+    held.expect(torch.tensor([1]))
+    np.testing.assert_array_equal(held[torch.tensor([1])].numpy(), cells[[1]])

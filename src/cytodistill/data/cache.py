@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,18 +98,50 @@ class DeviceCells:
 
     On a CPU the memory map itself is indexed; on an accelerator the array is moved there whole if it takes less than
     half of the free memory, else each batch is copied as uint8.
+
+    Cells of a map are read from the disk alone, without the megabytes around them that a system reads on a guess, and
+    those of a batch at once: a set that is larger than memory is visited in any order and read about once.
     """
 
     def __init__(self, cells: np.ndarray, device: torch.device) -> None:
         self.device = device
+        self._map = _mapped(cells)
         self._cells = torch.from_numpy(np.asarray(cells)) if cells.flags.writeable else _read_only_tensor(cells)
         if device.type == "cuda" and cells.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._cells = self._cells.to(device)
+            self._cells, self._map = self._cells.to(device), None
+
+    def expect(self, index: Tensor) -> None:
+        """Have the system begin to read (B,) cells that are soon asked for; returns at once."""
+        if self._map is None:
+            return
+        for row in index.tolist():
+            start = self._map.offset + row * self._map.stride
+            page = start - start % mmap.PAGESIZE
+            self._map.map.madvise(mmap.MADV_WILLNEED, page, start + self._map.stride - page)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 cells on the device."""
+        self.expect(index)
         cells = self._cells[index.to(self._cells.device)]
         return cells.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A file's map, where the first cell begins in it, and the bytes from one cell to the next."""
+
+    map: mmap.mmap
+    offset: int
+    stride: int
+
+
+def _mapped(cells: np.ndarray) -> _Mapped | None:
+    """The map that an array read by ``np.load(mmap_mode=…)`` lies in, told to read what is asked for and no more; None
+    for any other array, and where the system takes no advice."""
+    if not isinstance(cells, np.memmap) or not isinstance(cells.base, mmap.mmap) or not hasattr(mmap, "MADV_RANDOM"):
+        return None
+    cells.base.madvise(mmap.MADV_RANDOM)
+    return _Mapped(cells.base, cells.offset % mmap.ALLOCATIONGRANULARITY, cells.strides[0])
 
 
 def _read_only_tensor(cells: np.ndarray) -> Tensor:

@@ -148,10 +148,12 @@ class Trainer:
             torch.manual_seed((recipe.seed * 1_000_003 + self.epoch * 31 + ranks.rank) % 2**63)  # dropout, negatives
             self._begin_cycle()
         self.student.train()
+        shares = [visits[part.start + ranks.rank : part.stop : ranks.world] for part in self.slices]
         shown = 0.0
         for step in range(self.step, len(self.slices)):
-            part = self.slices[step]
-            mine = visits[part.start + ranks.rank : part.stop : ranks.world]
+            part, mine = self.slices[step], shares[step]
+            if step + 1 < len(shares):
+                self.job.cells.expect(self.train_rows[shares[step + 1].cells])
             parts, correct = self._train_step(mine, part.stop - part.start, step)
             self.sums.add(parts, correct, len(mine))
             self.step = step + 1
