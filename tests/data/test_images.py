@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cytodistill.data import images
-from cytodistill.data.images import ImageError, crop_box, decode, image_size, load_cell, read_image, resize
+from cytodistill.data.images import ImageError, crop_box, cut, decode, image_size, load_cell, read_image, resize
 from cytodistill.errors import CytodistillError
 
 
@@ -188,10 +188,13 @@ def test_crop_is_numpys_edge_padding(x: float, y: float, width: int, height: int
     if left >= 12 or top >= 16 or left + width <= 0 or top + height <= 0:
         with pytest.raises(ImageError, match="outside the image of 12×16"):
             crop_box(image, x, y, width, height)
+        with pytest.raises(ImageError, match="outside the image of 12×16"):
+            cut(Image.fromarray(image), x, y, width, height)
         return
     padded = np.pad(image, ((60, 60), (60, 60), (0, 0)), mode="edge")
     expected = padded[60 + top : 60 + top + height, 60 + left : 60 + left + width]
     np.testing.assert_array_equal(crop_box(image, x, y, width, height), expected)
+    np.testing.assert_array_equal(np.asarray(cut(Image.fromarray(image), x, y, width, height)), expected)
 
 
 def test_stretch_changes_the_aspect_and_is_antialiased():
@@ -221,6 +224,17 @@ def test_pad_keeps_the_aspect_on_the_median_colour_of_the_border():
 )
 def test_resize_always_gives_the_square(height: int, width: int, size: int, mode: images.ResizeMode):
     assert resize(np.full((height, width, 3), 9, np.uint8), size, mode).tolist() == [[[9, 9, 9]] * size] * size
+
+
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    size=st.integers(1, 32),
+    mode=st.sampled_from(["stretch", "pad"]),
+)
+def test_a_picture_is_resized_as_its_array(height: int, width: int, size: int, mode: images.ResizeMode):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    np.testing.assert_array_equal(resize(Image.fromarray(image), size, mode), resize(image, size, mode))
 
 
 def test_unknown_mode_is_refused():

@@ -68,12 +68,12 @@ def test_is_reading_one_by_one(inputs, fields, drawn):
 def test_a_field_is_decoded_once_for_all_of_its_cells(inputs, fields, monkeypatch):
     decoded = []
 
-    def read_image(root, path):
+    def read_field_(root, path):
         decoded.append(path)
-        return batch_read_image(root, path)
+        return original(root, path)
 
-    batch_read_image = batch_read.read_image
-    monkeypatch.setattr(batch_read, "read_image", read_image)
+    original = batch_read.read_field
+    monkeypatch.setattr(batch_read, "read_field", read_field_)
     # The fields take turns, as in a manifest in no order.
     items = [item(fields, name, (column, 3, 9, 9)) for column in range(20) for name in ("a.png", "b.png")]
     read(inputs, items)
@@ -84,6 +84,6 @@ def test_another_kind_of_error_is_not_taken_for_a_bad_file(inputs, fields, monke
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(batch_read, "read_image", fail)
+    monkeypatch.setattr(batch_read, "read_field", fail)
     with pytest.raises(MemoryError):
         read(inputs, [item(fields, "a.png", (0, 0, 9, 9)), item(fields, "a.png", (1, 1, 9, 9))])

@@ -63,21 +63,31 @@ def decode(content: bytes, name: str) -> np.ndarray:
     where the header says more than ``MAX_PIXELS`` or less than 2 pixels a side (before anything is decoded), and for
     floating-point or 32-bit pixels, whose range is not known.
     """
-    image = _open(content, name)
-    try:
-        image.load()
-        return rgb_array(image, name)
-    except (ImageError, MemoryError):
-        raise
-    # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ValueError, ...
-    except Exception as error:
-        raise ImageError(f"{name}: damaged or truncated ({error}); replace the file or remove it") from None
+    return np.asarray(_decoded(content, name))
 
 
 def rgb_array(image: Image.Image, name: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a loaded Pillow image, by the rules of ``decode``; ``name`` is for messages."""
-    turn = _turn(image)
-    return np.asarray(_to_rgb(image if turn is None else image.transpose(turn), name))
+    return np.asarray(_upright_rgb(image, name))
+
+
+def read_field(root: str | Path, path: str) -> Image.Image:
+    """What ``read_image`` reads, as Pillow holds it: to cut cells out of. As an array the whole field would be copied
+    three times, which takes longer than decoding it."""
+    return _decoded(read_bytes(root, path), display(root, path))
+
+
+def cut(field: Image.Image, x: float, y: float, width: float, height: float) -> Image.Image:
+    """Window of a field as ``crop_box`` cuts it; raises like it."""
+    left, top, wide, high = whole_pixels(x, y, width, height)
+    if left >= 0 and top >= 0 and left + wide <= field.width and top + high <= field.height:
+        return field.crop((left, top, left + wide, top + high))
+    # Of a window that leaves the field only what lies inside need become an array.
+    _refuse_outside(field.width, field.height, left, top, wide, high)
+    start_x, start_y = max(left, 0), max(top, 0)
+    stop_x, stop_y = min(left + wide, field.width), min(top + high, field.height)
+    inside = np.asarray(field.crop((start_x, start_y, stop_x, stop_y)))
+    return Image.fromarray(crop_box(inside, left - start_x, top - start_y, wide, high))
 
 
 def image_size(root: str | Path, path: str) -> tuple[int, int]:
@@ -98,14 +108,18 @@ def crop_box(image: np.ndarray, x: float, y: float, width: float, height: float)
     """
     left, top, wide, high = whole_pixels(x, y, width, height)
     rows, columns = image.shape[:2]
+    _refuse_outside(columns, rows, left, top, wide, high)
+    inside_y = np.clip(np.arange(top, top + high), 0, rows - 1)
+    inside_x = np.clip(np.arange(left, left + wide), 0, columns - 1)
+    return image[inside_y[:, None], inside_x]
+
+
+def _refuse_outside(columns: int, rows: int, left: int, top: int, wide: int, high: int) -> None:
     if left >= columns or top >= rows or left + wide <= 0 or top + high <= 0:
         raise ImageError(
             f"the window {wide}×{high} at ({left}, {top}) lies outside the image of {columns}×{rows} pixels; "
             "correct its coordinates"
         )
-    inside_y = np.clip(np.arange(top, top + high), 0, rows - 1)
-    inside_x = np.clip(np.arange(left, left + wide), 0, columns - 1)
-    return image[inside_y[:, None], inside_x]
 
 
 def whole_pixels(x: float, y: float, width: float, height: float) -> tuple[int, int, int, int]:
@@ -114,24 +128,26 @@ def whole_pixels(x: float, y: float, width: float, height: float) -> tuple[int, 
     return left, top, max(1, math.floor(width + 0.5)), max(1, math.floor(height + 0.5))
 
 
-def resize(image: np.ndarray, size: int, mode: ResizeMode = "stretch") -> np.ndarray:
-    """(size, size, 3) uint8 image, antialiased bicubic.
+def resize(image: np.ndarray | Image.Image, size: int, mode: ResizeMode = "stretch") -> np.ndarray:
+    """(size, size, 3) uint8 image of an (H, W, 3) array or an RGB picture, antialiased bicubic.
 
     ``stretch`` changes the aspect ratio where the image is not square; ``pad`` keeps it and fills the rest with the
     median colour of the image's border, the likeliest background.
     """
     if mode not in ("stretch", "pad"):
         raise CytodistillError(f"resize mode {mode!r} is not known; use stretch or pad")
-    rows, columns = image.shape[:2]
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    columns, rows = picture.size
     if mode == "stretch" or rows == columns:
-        return _resample(image, size, size)
+        return _resample(picture, size, size)
     scale = size / max(rows, columns)
     high, wide = max(1, round(rows * scale)), max(1, round(columns * scale))
+    image = np.asarray(image)
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     square = np.empty((size, size, 3), np.uint8)
     square[:] = np.median(border, axis=0).astype(np.uint8)
     top, left = (size - high) // 2, (size - wide) // 2
-    square[top : top + high, left : left + wide] = _resample(image, wide, high)
+    square[top : top + high, left : left + wide] = _resample(picture, wide, high)
     return square
 
 
@@ -139,7 +155,7 @@ def load_cell(
     root: str | Path, path: str, size: int, mode: ResizeMode = "stretch", box: Box | None = None
 ) -> np.ndarray:
     """(size, size, 3) uint8 cell: ``cut_cell``, resized. Raises ImageError or StorageError naming the file."""
-    return resize(cut_cell(root, path, box), size, mode)
+    return resize(_cell(root, path, box), size, mode)
 
 
 def cut_cell(root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
@@ -149,8 +165,12 @@ def cut_cell(root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
     The last few fields stay decoded, so that cells asked for field by field decode each field once. Of whole slides
     (``data/slides.py``) only the window is read.
     """
+    return np.asarray(_cell(root, path, box))
+
+
+def _cell(root: str | Path, path: str, box: Box | None) -> Image.Image | np.ndarray:
     if box is None or math.isnan(box[0]):
-        return read_image(root, path)
+        return read_field(root, path)
     # Slides are cut as images are, so that the two modules need each other.
     from cytodistill.data.slides import slide_of
 
@@ -159,15 +179,32 @@ def cut_cell(root: str | Path, path: str, box: Box | None = None) -> np.ndarray:
     stamp = Path(root, path) if Path(root).is_dir() else Path(root)
     changed = stamp.stat().st_mtime_ns if stamp.exists() else 0
     try:
-        return crop_box(_field(str(root), path, changed), *box)
+        return cut(_field(str(root), path, changed), *box)
     except ImageError as error:
         named = str(error) if path in str(error) else f"{display(root, path)}: {error}"
         raise ImageError(named) from None
 
 
 @lru_cache(maxsize=4)
-def _field(root: str, path: str, changed: int) -> np.ndarray:
-    return read_image(root, path)
+def _field(root: str, path: str, changed: int) -> Image.Image:
+    return read_field(root, path)
+
+
+def _decoded(content: bytes, name: str) -> Image.Image:
+    image = _open(content, name)
+    try:
+        image.load()
+        return _upright_rgb(image, name)
+    except (ImageError, MemoryError):
+        raise
+    # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ValueError, ...
+    except Exception as error:
+        raise ImageError(f"{name}: damaged or truncated ({error}); replace the file or remove it") from None
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    turn = _turn(image)
+    return _to_rgb(image if turn is None else image.transpose(turn), name)
 
 
 def _open(content: bytes, name: str) -> Image.Image:
@@ -225,8 +262,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _resample(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+def _resample(picture: Image.Image, width: int, height: int) -> np.ndarray:
+    return np.array(picture.resize((width, height), Image.Resampling.BICUBIC))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cytodistill.data.augment import Preprocess
@@ -43,8 +44,8 @@ class ImageInputs:
         """Input of the cell ``path`` of ``root``, or of its window ``box``."""
         return load_cell(root, path, self.data.image_size, self.data.resize, box)
 
-    def of_image(self, image: np.ndarray) -> np.ndarray:
-        """Input of an (H, W, 3) uint8 image of one cell."""
+    def of_image(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """Input of one cell's (H, W, 3) uint8 array or RGB picture."""
         return resize(image, self.data.image_size, self.data.resize)
 
     def of_table(self, table: CellTable, rows: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -91,8 +92,9 @@ class ShapeInputs:
         except MeasureError as error:
             raise CytodistillError(f"{display(root, path)}: {error}") from None
 
-    def of_image(self, image: np.ndarray) -> np.ndarray:
-        """Input of an (H, W, 3) uint8 image of one cell, which is segmented."""
+    def of_image(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """Input of one cell's (H, W, 3) uint8 array or RGB picture, which is segmented."""
+        image = np.asarray(image)
         if self.contours == "file":
             raise CytodistillError(
                 "estimator.contours=file: a picture in memory has no contours beside it; give the path of its file"

@@ -7,8 +7,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
-from cytodistill.data.images import Box, ImageError, crop_box, read_image, whole_pixels
+from cytodistill.data.images import Box, ImageError, cut, read_field
 from cytodistill.data.slides import slide_of
 from cytodistill.data.storage import display
 from cytodistill.errors import CytodistillError
@@ -76,7 +77,7 @@ def _read_piece(
         try:
             # Shapes are measured with the contours beside an image, so that they need more of it than its pixels.
             at_once = len(positions) > 1 and isinstance(inputs, ImageInputs) and not _is_slide(first.root, first.path)
-            field = read_image(first.root, first.path) if at_once else None
+            field = read_field(first.root, first.path) if at_once else None
         except CytodistillError as error:
             problems |= dict.fromkeys(positions, str(error))
             continue
@@ -100,15 +101,9 @@ def _is_slide(root: str, path: str) -> bool:
         return True
 
 
-def _cut(field: np.ndarray, item: Item) -> np.ndarray:
+def _cut(field: Image.Image, item: Item) -> Image.Image:
     assert item.box is not None
-    left, top, wide, high = whole_pixels(*item.box)
-    if left >= 0 and top >= 0:
-        # Of a window inside the field a view is enough; `crop_box` gathers every pixel, which took most of the reading.
-        window = field[top : top + high, left : left + wide]
-        if window.shape[:2] == (high, wide):
-            return window
     try:
-        return crop_box(field, *item.box)
+        return cut(field, *item.box)
     except ImageError as error:
         raise ImageError(f"{display(item.root, item.path)}: {error}") from None
