@@ -16,6 +16,7 @@ from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.export import graphs as writing
 from cytodistill.export.graphs import Part
 from cytodistill.export.quantise import BATCH, Feeds, quantise_onnx, quantise_openvino
+from cytodistill.export.states import Range, range_of, states_as_bytes
 from cytodistill.infer import fitted as calibration
 from cytodistill.infer import policies
 from cytodistill.infer.artifact import MANIFEST
@@ -57,33 +58,46 @@ def write_graphs(
     Raises:
         CytodistillError: the network cannot be written as ONNX.
     """
-    feeds: Iterator[Feeds | None] = feeds_of(parts, measured) if target.int8 else iter([None] * len(parts))
-    for place, (part, said, feed) in enumerate(zip(parts, marks, feeds, strict=True)):
+    measurements: Iterator[Measured | None] = measure(parts, measured) if target.int8 else iter([None] * len(parts))
+    for place, (part, said, seen) in enumerate(zip(parts, marks, measurements, strict=True)):
         watcher.step("export", place, len(parts), part.graph.name)
         file = folder / f"{part.graph.name}.onnx"
         writing.write_onnx(part, file, said)
         if target.runtime == "openvino":
             model = writing.onnx_to_openvino(file)
-            if feed is not None:
-                model = quantise_openvino(model, feed)
+            if seen is not None:
+                model = states_as_bytes(quantise_openvino(model, seen.feeds), seen.taken, seen.left)
             writing.save_openvino(model, folder / part.graph.files[0], said)
             file.unlink()
-        elif feed is not None:
-            writing.save_onnx(quantise_onnx(file, feed), file, said)
+        elif seen is not None:
+            writing.save_onnx(quantise_onnx(file, seen.feeds), file, said)
     watcher.step("export", len(parts), len(parts), "done")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a part is given when a network answers some cells, in float32, batch by batch; and the ranges of the states
+    that it takes, cells not counted, and leaves."""
+
+    feeds: Feeds
+    taken: list[Range]
+    left: list[Range]
+
+
 @torch.no_grad()
-def feeds_of(parts: list[Part], cells: np.ndarray) -> Iterator[Feeds]:
-    """What each part is given when a network answers N cells: the whole the cells, each segment what the one before it
-    left, in float32."""
+def measure(parts: list[Part], cells: np.ndarray) -> Iterator[Measured]:
+    """Each part when a network answers N cells: the whole is given the cells, and each segment what the one before it
+    left."""
     batches = [(torch.from_numpy(cells[start : start + BATCH]),) for start in range(0, len(cells), BATCH)]
     whole, *segments = parts
-    yield _named(whole, batches)
+    yield Measured(_named(whole, batches), [], [])
     states: list[tuple[torch.Tensor, ...]] = list(batches)
+    taken: list[Range] = []
     for segment in segments:
-        yield _named(segment, states)
-        states = [segment.module(*state)[1:] for state in states]
+        after = [segment.module(*state)[1:] for state in states]
+        left = [range_of([part.numpy() for part in parts]) for parts in zip(*after, strict=True)]
+        yield Measured(_named(segment, states), taken, left)
+        states, taken = after, left
 
 
 def _named(part: Part, states: list[Any]) -> Feeds:

@@ -124,7 +124,12 @@ class OpenVinoEngine(GraphEngine):
         super().__init__(graphs, read, threads)
         self._core = import_openvino().Core()
         # On processors with bfloat16 the plugin would take it for float32, and answer otherwise than on others.
-        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+        # Pinned, the engines of several threads of one core each would all sit on the first core.
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
 
