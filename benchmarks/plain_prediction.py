@@ -104,12 +104,10 @@ def onnx_runtime(name: str, classes: int, size: int, threads: int, folder: Path)
         torch.onnx.export(
             model,
             (torch.zeros(2, 3, size, size),),
-            file,
+            str(file),
             input_names=["images"],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+            dynamic_axes={"images": {0: "batch"}},
+            dynamo=False,  # needs no onnxscript; eval mode folds normalisations in either way
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from unittest import mock
 
@@ -33,6 +35,8 @@ from cytodistill.cli import main
 from cytodistill.data.cache import cached_cells
 from cytodistill.data.sources import read_source
 from cytodistill.errors import CytodistillError
+from cytodistill.export import export
+from cytodistill.infer.artifact import Artifact, write_artifact
 from cytodistill.infer.fitted import Fitted
 from cytodistill.train.fit import fit
 from cytodistill.train.log import Silent
@@ -78,6 +82,11 @@ class Stock:
                 watcher=Interrupting(),
             )
         assert (folder / "stopped" / "checkpoint.pt").is_file()
+
+    @cached_property
+    def artifact(self) -> Path:
+        """The finished run for ONNX Runtime."""
+        return export(self.folder / "done", self.folder / "artifact").path
 
 
 def write_cells(folder: Path, classes: tuple[str, ...] = ("benign", "malign"), each: int = 6) -> Path:
@@ -147,6 +156,11 @@ class Bench:
         """Path of a copy of the run that was stopped."""
         shutil.copytree(self.stock.folder / "stopped", self.folder / "stopped")
         return Path("stopped")
+
+    def exported(self) -> Path:
+        """Path of a copy of the artifact."""
+        shutil.copytree(self.stock.artifact, self.folder / "exported")
+        return Path("exported")
 
     def weights(self, name: str = "weights.safetensors") -> str:
         save_file({"conv.weight": torch.zeros(2, 2)}, self.folder / name)
@@ -218,8 +232,8 @@ def cases(area: str, *rows: tuple[str, Callable[[Bench], list[str]], str]) -> No
 SPLIT = [
     f"{label}/{n},{label},{split}" for label in ("benign", "malign") for n, split in enumerate(("train", "val", "test"))
 ]
-AREAS = ("Data", "Recipe and settings", "Run folder", "Weights and teacher", "Command")
-DATA, SETTINGS, RUN, WEIGHTS, COMMAND = AREAS
+AREAS = ("Data", "Recipe and settings", "Run folder", "Weights and teacher", "Exported artifact", "Command")
+DATA, SETTINGS, RUN, WEIGHTS, ARTIFACT, COMMAND = AREAS
 
 
 def spoiled(content: bytes | None, name: str = "cells/malign/3.png") -> Callable[[Bench], list[str]]:
@@ -936,6 +950,91 @@ cases(
         "teacher of another image size",
         lambda b: taught(b, str(b.done()), "data.image_size=96"),
         r"teacher.source=done: fitted with data.image_size=64, the student has 96",
+    ),
+)
+
+
+def harmed(file: str, change: Callable[[bytes], bytes], command: str = "predict") -> Callable[[Bench], list[str]]:
+    """An artifact with one file changed, asked for answers."""
+
+    def arrange(bench: Bench) -> list[str]:
+        artifact = bench.exported()
+        bench.change(artifact / file, change)
+        return [command, str(artifact), bench.cells(), *(["-o", "out.csv"] if command == "predict" else [])]
+
+    return arrange
+
+
+@case(ARTIFACT, "graph of an artifact renamed", r"exported/segment2.onnx: cannot be read .*export the run again")
+def _(bench: Bench) -> list[str]:
+    artifact = bench.exported()
+    (bench.folder / artifact / "segment2.onnx").rename(bench.folder / artifact / "deep.onnx")
+    return ["predict", str(artifact), bench.cells(), "-o", "out.csv"]
+
+
+@case(ARTIFACT, "two graphs of an artifact in each other's place", r"exported/segment1.onnx: not the file that was")
+def _(bench: Bench) -> list[str]:
+    artifact = bench.folder / bench.exported()
+    for old, new in (("segment1", "kept"), ("segment2", "segment1"), ("kept", "segment2")):
+        (artifact / f"{old}.onnx").rename(artifact / f"{new}.onnx")
+    return ["predict", "exported", bench.cells(), "-o", "out.csv"]
+
+
+@case(
+    ARTIFACT, "graph of another run's artifact", r"exported/whole.onnx: not whole of this run, but whole of another; "
+)
+def _(bench: Bench) -> list[str]:
+    artifact = Artifact.open(bench.folder / bench.exported())
+    other = {**artifact.info, "run": {**artifact.info["run"], "weights": "0" * 64}}
+    graphs = dataclasses.replace(artifact.graphs, weights="0" * 64)
+    (artifact.path / "artifact.json").unlink()
+    write_artifact(artifact.path, other, graphs)  # as whoever puts a folder together by hand would write it
+    return ["predict", "exported", bench.cells(), "-o", "out.csv"]
+
+
+@case(ARTIFACT, "artifact.json gone", r"exported/artifact.json: gone; export the run again")
+def _(bench: Bench) -> list[str]:
+    artifact = bench.exported()
+    (bench.folder / artifact / "artifact.json").unlink()
+    return ["predict", str(artifact), bench.cells(), "-o", "out.csv"]
+
+
+@case(ARTIFACT, "export into an artifact", r"exported: holds an artifact already; delete it, or name another folder")
+def _(bench: Bench) -> list[str]:
+    return ["export", str(bench.done()), "-o", str(bench.exported())]
+
+
+@case(ARTIFACT, "export of an artifact", r"exported: is an artifact; give the run that it was made from")
+def _(bench: Bench) -> list[str]:
+    return ["export", str(bench.exported()), "-o", "again"]
+
+
+cases(
+    ARTIFACT,
+    (
+        "damaged graph of an artifact",
+        harmed("whole.onnx", lambda old: old[:900] + bytes([old[900] ^ 1]) + old[901:]),
+        r"exported/whole.onnx: not the file that was exported \(its SHA-256 differs\)",
+    ),
+    (
+        "truncated graph of an artifact",
+        harmed("segment1.onnx", lambda old: old[: len(old) // 2]),
+        r"exported/segment1.onnx: not the file that was exported \(\d+ bytes, and \d+ were written\)",
+    ),
+    (
+        "truncated graph of an artifact, evaluated",
+        harmed("whole.onnx", lambda old: old[:-1], "evaluate"),
+        r"exported/whole.onnx: not the file that was exported \(\d+ bytes, and \d+ were written\)",
+    ),
+    (
+        "other classes in artifact.json",
+        harmed("artifact.json", lambda old: old.replace(b"benign", b"malign")),
+        r"exported/artifact.json: changed since it was written; export the run again",
+    ),
+    (
+        "truncated artifact.json",
+        harmed("artifact.json", lambda old: old[:100]),
+        r"exported/artifact.json: damaged \(JSONDecodeError\); export the run again",
     ),
 )
 

@@ -125,7 +125,7 @@ def test_what_is_no_graph_is_refused_in_one_line(made):
     assert "\n" not in str(found.value)
 
 
-def test_openvino_computes_in_float32(made, monkeypatch):
+def test_openvino_computes_in_float32_and_stays_off_the_others_core(made, monkeypatch):
     runtime, graphs, read = made
     if runtime != "openvino":
         return
@@ -139,7 +139,14 @@ def test_openvino_computes_in_float32(made, monkeypatch):
     monkeypatch.setattr(openvino.Core, "compile_model", spy)
     engine = ENGINES["openvino"](graphs, read, threads=1)
     engine.whole(np.zeros((1, 2, 2, 3), np.uint8))
-    assert asked == [("CPU", {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1})]
+    ((device, settings),) = asked
+    assert device == "CPU"
+    assert settings == {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 @pytest.mark.parametrize(("runtime", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])

@@ -220,7 +220,7 @@ def load(run: str | Path | Run, device: str = "auto", threads: int | None = None
     if artifact is not None:
         if device == "cuda":
             raise CytodistillError(f"--device cuda: {folder} is an artifact, which computes on the CPU; leave it out")
-        engine = ENGINES[artifact.runtime](artifact.graphs, artifact.read, threads)
+        engine = ENGINES[artifact.runtime](artifact.graphs, artifact.read, threads, f"{artifact.path}/")
     else:
         where = torch.device("cuda" if wants_gpu(device) else "cpu")
         engine = TorchEngine(run.network(), inputs_of(run.recipe), where)

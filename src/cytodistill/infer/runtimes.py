@@ -24,6 +24,7 @@ class GraphEngine(ABC):
         graphs: of one network.
         read: gives the content of one of their files.
         threads: cores to use; all of them by default.
+        where: what messages put before a file's name.
 
     Raises:
         CytodistillError: the runtime is not installed, or (when it is first run) does not take a graph, or a graph is
@@ -32,8 +33,8 @@ class GraphEngine(ABC):
 
     runtime: str
 
-    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None) -> None:
-        self._graphs, self._read, self._threads = graphs, read, threads
+    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None, where: str = "") -> None:
+        self._graphs, self._read, self._threads, self._where = graphs, read, threads, where
         self._loaded: dict[str, Infer] = {}
         self.exits_of = tuple(graph.exits for graph in graphs.segments)
 
@@ -65,17 +66,17 @@ class GraphEngine(ABC):
 
     def _infer(self, graph: Graph) -> Infer:
         if graph.name not in self._loaded:
+            file = f"{self._where}{graph.files[0]}"
             content = [self._read(name) for name in graph.files]
             try:
                 infer, marks = self._load(content)
             except Exception as error:  # runtimes raise nearly anything
                 raise CytodistillError(
-                    f"{graph.files[0]}: {self.runtime} cannot load it ({reason(error)}); update it, or export the run "
-                    "again"
+                    f"{file}: {self.runtime} cannot load it ({reason(error)}); update it, or export the run again"
                 ) from None
             if marks != marks_of(graph, self._graphs.weights):
                 raise CytodistillError(
-                    f"{graph.files[0]}: not {graph.name} of this run, but {marks.get('part') or 'a graph'} of "
+                    f"{file}: not {graph.name} of this run, but {marks.get('part') or 'a graph'} of "
                     "another; export the run again"
                 )
             self._loaded[graph.name] = infer
@@ -92,8 +93,8 @@ class OnnxEngine(GraphEngine):
 
     runtime = "ONNX Runtime"
 
-    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None) -> None:
-        super().__init__(graphs, read, threads)
+    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None, where: str = "") -> None:
+        super().__init__(graphs, read, threads, where)
         self._onnxruntime = import_onnxruntime()
 
     def _load(self, files: list[bytes]) -> tuple[Infer, dict[str, str]]:
@@ -120,8 +121,8 @@ class OpenVinoEngine(GraphEngine):
 
     runtime = "OpenVINO"
 
-    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None) -> None:
-        super().__init__(graphs, read, threads)
+    def __init__(self, graphs: Graphs, read: Read, threads: int | None = None, where: str = "") -> None:
+        super().__init__(graphs, read, threads, where)
         self._core = import_openvino().Core()
         # On processors with bfloat16 the plugin would take it for float32, and answer otherwise than on others.
         # Pinned, the engines of several threads of one core each would all sit on the first core.
