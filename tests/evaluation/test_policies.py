@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from cytodistill.cli import main
 from cytodistill.errors import CytodistillError
 from cytodistill.evaluation.exit_curve import sweep
-from cytodistill.evaluation.policies import fit_run_policy, policy_figures
+from cytodistill.evaluation.policies import fit_run_policy, policy_differences, policy_figures
 from cytodistill.evaluation.run import evaluate
 from cytodistill.infer.exit_policy import KINDS, ExitPolicy, never
 from cytodistill.infer.policies import load_policy, read_policies
@@ -49,6 +49,20 @@ def test_figures_are_those_of_scikit_learn(seen):
     assert found["lost"] == np.mean(lost)
     assert found["lost_by_group"] == pytest.approx(pd.Series(lost).groupby(seen.groups).mean().mean())
     assert (found["cells"], found["groups"]) == (40, 8)
+
+
+def test_what_a_policy_loses_is_a_paired_difference(seen):
+    policy = ExitPolicy("margin", (0.1, 0.1, 1.0))
+    found = policy_differences(policy, seen)
+    figures = policy_figures(policy, seen, (2, 5, 10), ("a", "b", "c"))
+    for name in ("accuracy", "f1"):
+        assert found[name].value == pytest.approx(figures[name] - figures[f"{name}_of_all"])
+        assert found[name].low <= found[name].value <= found[name].high
+    # One that stops nobody loses nothing, and surely.
+    same = policy_differences(ExitPolicy("margin", (1.0, 1.0, 1.0)), seen)["f1"]
+    assert (same.low, same.value, same.high) == (0, 0, 0)
+    alone = PolicyCells(seen.probabilities, seen.labels, np.zeros(40, int))
+    assert policy_differences(policy, alone) == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,12 +12,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cytodistill.errors import CytodistillError
+from cytodistill.evaluation.compare_view import signed
 from cytodistill.infer.exit_policy import Answering, ExitPolicy, Kind
 from cytodistill.infer.policies import FittedPolicy, read_policies, write_policies
 from cytodistill.infer.policy_fit import PolicyCells, fit_policy
 from cytodistill.infer.predictor import Predictor, load
 from cytodistill.infer.promise import Promise, Risk
 from cytodistill.metrics.classification import classification_metrics
+from cytodistill.metrics.intervals import Difference, figure_differences, group_tallies
 from cytodistill.models.exit_costs import macs_until_exits
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
@@ -35,12 +37,13 @@ class ExitCells:
 @dataclass(frozen=True)
 class PolicyReport:
     """The policy under its name, as it was stored in ``file``, and its figures on the test cells (see
-    `policy_figures`), None where the run has none."""
+    `policy_figures`) with what it loses there (`policy_differences`); None where the run has no test cells."""
 
     name: str
     fitted: FittedPolicy
     file: Path
     test: dict[str, Any] | None
+    lost: dict[str, Difference] | None
 
 
 def fit_run_policy(
@@ -84,9 +87,10 @@ def fit_run_policy(
     name = name or promise.name
     file = write_policies(run, {**policies, name: fitted})
     test = exit_cells(run, predictor, "test", watcher)
-    return PolicyReport(
-        name, fitted, file, None if test is None else policy_figures(policy, test.seen, macs, run.classes)
-    )
+    if test is None:
+        return PolicyReport(name, fitted, file, None, None)
+    figures = policy_figures(policy, test.seen, macs, run.classes)
+    return PolicyReport(name, fitted, file, figures, policy_differences(policy, test.seen))
 
 
 def exit_macs(run: Run, predictor: Predictor) -> tuple[int, ...]:
@@ -149,6 +153,20 @@ def policy_figures(
     return figures | {"accuracy_of_all": all_exits["accuracy"], "f1_of_all": all_exits["f1"]}
 
 
+def policy_differences(policy: ExitPolicy, seen: PolicyCells) -> dict[str, Difference]:
+    """The policy − all exits together, on the same cells: "accuracy" and "f1" as shares, with intervals over groups;
+    none where there is one group, or a figure is undefined in most draws of them."""
+    if len(np.unique(seen.groups)) < 2:
+        return {}
+    classes = seen.probabilities.shape[2]
+    ours, theirs = (
+        group_tallies(seen.labels, answers.argmax(1), seen.groups, classes)
+        for answers in (policy.answers(seen.probabilities), seen.probabilities.mean(axis=1))
+    )
+    found = figure_differences([ours], [theirs])
+    return {name: found[name] for name in ("accuracy", "f1") if name in found}
+
+
 def policy_table(report: PolicyReport) -> Table:
     """What the policy did on the validation cells, and what it does on the test cells, in %."""
     table = Table(
@@ -171,4 +189,7 @@ def policy_table(report: PolicyReport) -> Table:
     for name, key in (("accuracy", "accuracy"), ("F-measure", "f1")):
         table.add_row(name, *(f"{100 * each[key]:.2f}" for each in figures))
         table.add_row("  of all exits", *(f"{100 * each[f'{key}_of_all']:.2f}" for each in figures))
+        if report.lost and (lost := report.lost.get(key)):
+            ends = f"{signed(100 * lost.low, 2)} to {signed(100 * lost.high, 2)}"
+            table.add_row("  difference, 95 %", "", ends, style="dim")
     return table
