@@ -84,11 +84,14 @@ def test_answers_as_the_network_in_any_batch_and_under_a_policy(run, artifact, e
 
 
 def test_evaluates_and_predicts_as_its_run(run, artifact, cells, tmp_path):
-    theirs = evaluate(artifact, out=tmp_path / "report", report=False).metrics
+    theirs = evaluate(artifact, out=tmp_path / "report").metrics
     ours = json.loads((run.path / "report" / "metrics.json").read_text())
     assert theirs["ensemble"]["confusion_matrix"] == ours["ensemble"]["confusion_matrix"]
     assert theirs["ensemble"]["auc"] == pytest.approx(ours["ensemble"]["auc"])
     assert theirs["trust"].keys() == ours["trust"].keys()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Computation of one cell until it has the answer of each exit" in page
+    assert "gone; fit again" not in page  # class maps, which need the run's own network
     for each in (run.path, artifact):
         predict(each, cells, tmp_path / f"{each.name}.csv", policy="early")
     mine, other = (pd.read_csv(tmp_path / f"{each.name}.csv") for each in (run.path, artifact))

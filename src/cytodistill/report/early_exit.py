@@ -30,7 +30,7 @@ def early_exit_section(judged: Judged) -> Section | None:
         "at every exit. The threshold is swept over these very cells: the curve shows what can be had, not what a "
         "threshold chosen beforehand will give."
     ]
-    costs = macs_until_exits(judged.run.network(), judged.run.recipe.data.image_size)
+    costs = macs_until_exits(judged.run.fresh_network(), judged.run.recipe.data.image_size)
     if costs[0] == costs[-1]:
         text.append(
             "This network cannot be cut behind its exits, so leaving early saves nothing, and no curve is drawn."

@@ -11,6 +11,7 @@ from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.explain.cam import ClassMaps, class_maps, resized
 from cytodistill.explain.pictures import overlay
+from cytodistill.infer.artifact import is_artifact
 from cytodistill.report.judged import Judged
 from cytodistill.report.numbers import counted, percent
 from cytodistill.report.section import Picture, Section, ShownCell
@@ -87,6 +88,8 @@ def _address(judged: Judged, row: int) -> tuple[str, str, Box]:
 def _maps(run: Run, cells: list[tuple[str, str, Box]]) -> tuple[ClassMaps | None, str | None]:
     if run.recipe.estimator.head != "none":
         return None, f"an estimator (estimator.head={run.recipe.estimator.head}) has none"
+    if is_artifact(run.path):
+        return None, "an exported artifact gives answers alone; evaluate the run that it was made from"
     inputs = ImageInputs(run.recipe.data)
     read = np.stack([inputs.read(*cell) for cell in cells])
     try:

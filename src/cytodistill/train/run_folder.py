@@ -114,6 +114,11 @@ class Run:
             raise CytodistillError(f"{file}: damaged or of another network ({reason(error)}); fit again") from None
         return network.eval()
 
+    def fresh_network(self) -> Network:
+        """The network with weights drawn anew, in eval mode on the CPU, for what depends on its structure alone; an
+        artifact, which has no weights of its own, gives it too."""
+        return build_network(self.recipe.student, len(self.classes), self.recipe.data.image_size, seed=0).eval()
+
     def write(self) -> None:
         """Write run.json."""
         text = json.dumps(self.info, indent=2, ensure_ascii=False)
