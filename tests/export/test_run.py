@@ -149,6 +149,26 @@ def test_networks_of_one_exit_and_msdnets(run, tmp_path, settings, segments):
     assert load(tmp_path / "artifact").exits == load(other).exits
 
 
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [
+        ("test_resnet", np.uint8),
+        # A stage ends in a convolution: see `ranges_kept`.
+        ("test_efficientnet", np.float32),
+    ],
+)
+def test_int8_segments_answer_as_the_whole(run, tmp_path, every_cell, backbone, kind):
+    other = other_network(run, tmp_path / "run", {"student.backbone": backbone, "student.taps": 2})
+    export(other, tmp_path / "int8", runtime="openvino", int8=True, agreement=0, accuracy_change=1, measured=8)
+    engine = load(tmp_path / "int8").engine
+    logits, (state,) = engine.run(0, engine.start(every_cell[:8]))
+    assert state.dtype == kind
+    assert len(np.unique(state)) > 50
+    found = np.concatenate([logits, engine.run(1, (state,))[0]], axis=1)
+    whole = engine.whole(every_cell[:8])
+    assert np.abs(found - whole).max() < 0.15 * np.ptp(whole)
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_int8_is_smaller_and_says_what_it_changes(run, tmp_path, every_cell, runtime):
     if runtime == "openvino":  # NNCF takes seconds for every graph

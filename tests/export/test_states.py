@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cytodistill.export.states import range_of, states_as_bytes
+from cytodistill.export import states
+from cytodistill.export.states import range_of, ranges_kept, states_as_bytes
 
 openvino = pytest.importorskip("openvino")
 
@@ -31,12 +32,15 @@ def test_states_are_the_nearest_of_256_steps(low, high):
     _, bytes_left = run(states_as_bytes(segment(False), [], [(2 * low, 2 * high)]), given)
     step = (high - low) * 2 / 255 or 1.0
     assert bytes_left.dtype == np.uint8
-    assert np.abs(bytes_left * step + 2 * low - 2 * given).max() <= step / 2 + 1e-5
+    lowest = round(2 * low / step) * step
+    assert np.abs(bytes_left * step + lowest - 2 * given).max() <= step + 1e-5  # half of it, but at the range's ends
+    zero = run(states_as_bytes(segment(False), [], [(2 * low, 2 * high)]), np.zeros_like(given))[1]
+    assert (zero * step + lowest == 0).all()
 
     # What was left is what the next segment takes, to half a step.
     after = states_as_bytes(segment(True), [(2 * low, 2 * high)], [(4 * low, 4 * high)])
     logits, _ = run(after, bytes_left)
-    expected = (bytes_left * np.float64(step) + 2 * low).mean((2, 3))
+    expected = (bytes_left * np.float64(step) + lowest).mean((2, 3))
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
@@ -49,3 +53,11 @@ def test_values_beyond_what_was_measured_are_the_outermost():
 def test_the_range_holds_zero():
     assert range_of([np.array([[2.0, 3.0]]), np.array([[5.0, 4.0]])]) == (0.0, 5.0)
     assert range_of([np.array([[-2.0, -3.0]])]) == (-3.0, 0.0)
+
+
+def test_a_state_whose_bytes_are_wrong_stays_float32(monkeypatch):
+    given = {"cells": np.random.default_rng(0).uniform(0, 3, (2, 3, 4, 4)).astype(np.float32)}
+    assert ranges_kept(segment(False), given, [(0.0, 6.0)]) == [(0.0, 6.0)]
+    wrong = [(0.0, 60.0)]
+    monkeypatch.setattr(states, "states_as_bytes", lambda model, taken, _: states_as_bytes(model, taken, wrong))
+    assert ranges_kept(segment(False), given, [(0.0, 6.0)]) == [None]

@@ -105,10 +105,11 @@ class DeviceCells:
 
     def __init__(self, cells: np.ndarray, device: torch.device) -> None:
         self.device = device
-        self._map = _mapped(cells)
         self._cells = torch.from_numpy(np.asarray(cells)) if cells.flags.writeable else _read_only_tensor(cells)
         if device.type == "cuda" and cells.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._cells, self._map = self._cells.to(device), None
+            self._cells = self._cells.to(device)
+        # Not before the whole was moved, which is read in one go.
+        self._map = _mapped(cells) if self._cells.device.type == "cpu" else None
 
     def expect(self, index: Tensor) -> None:
         """Have the system begin to read (B,) cells that are soon asked for; returns at once."""

@@ -81,12 +81,12 @@ def cut(field: Image.Image, x: float, y: float, width: float, height: float) -> 
     """Window of a field as ``crop_box`` cuts it; raises like it."""
     left, top, wide, high = whole_pixels(x, y, width, height)
     if left >= 0 and top >= 0 and left + wide <= field.width and top + high <= field.height:
-        return field.crop((left, top, left + wide, top + high))
+        return _crop(field, left, top, left + wide, top + high)
     # Of a window that leaves the field only what lies inside need become an array.
     _refuse_outside(field.width, field.height, left, top, wide, high)
     start_x, start_y = max(left, 0), max(top, 0)
     stop_x, stop_y = min(left + wide, field.width), min(top + high, field.height)
-    inside = np.asarray(field.crop((start_x, start_y, stop_x, stop_y)))
+    inside = np.asarray(_crop(field, start_x, start_y, stop_x, stop_y))
     return Image.fromarray(crop_box(inside, left - start_x, top - start_y, wide, high))
 
 
@@ -112,6 +112,15 @@ def crop_box(image: np.ndarray, x: float, y: float, width: float, height: float)
     inside_y = np.clip(np.arange(top, top + high), 0, rows - 1)
     inside_x = np.clip(np.arange(left, left + wide), 0, columns - 1)
     return image[inside_y[:, None], inside_x]
+
+
+def _crop(field: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """Pillow's, which warns of windows that are large, as of whole images."""
+    corners = left, top, right, bottom
+    if (right - left) * (bottom - top) < (Image.MAX_IMAGE_PIXELS or 0):
+        return field.crop(corners)
+    with quiet():
+        return field.crop(corners)
 
 
 def _refuse_outside(columns: int, rows: int, left: int, top: int, wide: int, high: int) -> None:
@@ -187,7 +196,8 @@ def _cell(root: str | Path, path: str, box: Box | None) -> Image.Image | np.ndar
 
 @lru_cache(maxsize=4)
 def _field(root: str, path: str, changed: int) -> Image.Image:
-    return read_field(root, path)
+    # Without the file and the decoder, which an image that was read holds on to.
+    return read_field(root, path).copy()
 
 
 def _decoded(content: bytes, name: str) -> Image.Image:

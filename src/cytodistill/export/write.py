@@ -16,7 +16,7 @@ from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.export import graphs as writing
 from cytodistill.export.graphs import Part
 from cytodistill.export.quantise import BATCH, Feeds, quantise_onnx, quantise_openvino
-from cytodistill.export.states import Range, range_of, states_as_bytes
+from cytodistill.export.states import Range, Ranges, range_of, ranges_kept, states_as_bytes
 from cytodistill.infer import fitted as calibration
 from cytodistill.infer import policies
 from cytodistill.infer.artifact import MANIFEST
@@ -59,6 +59,7 @@ def write_graphs(
         CytodistillError: the network cannot be written as ONNX.
     """
     measurements: Iterator[Measured | None] = measure(parts, measured) if target.int8 else iter([None] * len(parts))
+    taken: Ranges = []
     for place, (part, said, seen) in enumerate(zip(parts, marks, measurements, strict=True)):
         watcher.step("export", place, len(parts), part.graph.name)
         file = folder / f"{part.graph.name}.onnx"
@@ -66,7 +67,9 @@ def write_graphs(
         if target.runtime == "openvino":
             model = writing.onnx_to_openvino(file)
             if seen is not None:
-                model = states_as_bytes(quantise_openvino(model, seen.feeds), seen.taken, seen.left)
+                quantised = quantise_openvino(model, seen.feeds)
+                left = ranges_kept(quantised, seen.feeds[0], seen.left)
+                model, taken = states_as_bytes(quantised, taken, left), left
             writing.save_openvino(model, folder / part.graph.files[0], said)
             file.unlink()
         elif seen is not None:
@@ -77,10 +80,9 @@ def write_graphs(
 @dataclass(frozen=True)
 class Measured:
     """What a part is given when a network answers some cells, in float32, batch by batch; and the ranges of the states
-    that it takes, cells not counted, and leaves."""
+    that it leaves."""
 
     feeds: Feeds
-    taken: list[Range]
     left: list[Range]
 
 
@@ -90,14 +92,13 @@ def measure(parts: list[Part], cells: np.ndarray) -> Iterator[Measured]:
     left."""
     batches = [(torch.from_numpy(cells[start : start + BATCH]),) for start in range(0, len(cells), BATCH)]
     whole, *segments = parts
-    yield Measured(_named(whole, batches), [], [])
+    yield Measured(_named(whole, batches), [])
     states: list[tuple[torch.Tensor, ...]] = list(batches)
-    taken: list[Range] = []
     for segment in segments:
         after = [segment.module(*state)[1:] for state in states]
         left = [range_of([part.numpy() for part in parts]) for parts in zip(*after, strict=True)]
-        yield Measured(_named(segment, states), taken, left)
-        states, taken = after, left
+        yield Measured(_named(segment, states), left)
+        states = after
 
 
 def _named(part: Part, states: list[Any]) -> Feeds:

@@ -40,8 +40,7 @@ class _GlobalNormalise(torch.autograd.Function):
         exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         rows = x.detach().permute(0, 2, 3, 1).reshape(-1, x.shape[1]).to(exact)
         own_mean = rows.mean(0)
-        squared = torch.linalg.vector_norm(rows - own_mean, dim=0).double().square()
-        own_mean = own_mean.double()
+        squared, own_mean = (rows - own_mean).square_().sum(0).double(), own_mean.double()
         own = torch.cat([places * own_mean, squared + places * own_mean.square(), own_mean.new_tensor([places])])
         total = _sum_over_ranks(own)
         count = total[-1]
@@ -63,11 +62,11 @@ class _GlobalNormalise(torch.autograd.Function):
         of_product, of_sum = (sums / count).to(mean.dtype).chunk(2)
         inverse = (variance + ctx.eps).rsqrt()
         factor = inverse if weight is None else inverse * weight
-        slope = factor * inverse * of_product
-        shift = factor * of_sum - slope * mean
-        with_places = (slice(None), None, None)
-        gradient = scaled.addcmul(x, -slope[with_places].to(x.dtype)).sub_(shift[with_places].to(x.dtype))
-        return gradient, None if weight is None else of_weight, None if weight is None else of_bias, None
+        slope, shift = factor * inverse * of_product, factor * of_sum
+        # In the moments' precision and rounded once: the terms cancel, the more the larger the mean is.
+        centred = x.to(mean.dtype) - mean[:, None, None]
+        gradient = scaled.to(mean.dtype).sub_(shift[:, None, None]).addcmul_(centred, slope[:, None, None], value=-1)
+        return gradient.to(x.dtype), None if weight is None else of_weight, None if weight is None else of_bias, None
 
 
 def _global_batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
