@@ -35,12 +35,9 @@ GROUPS = Path("/sys/fs/cgroup/memory")
 @contextmanager
 def limited(mib: int) -> Iterator[Path]:
     """A control group whose processes may hold so much memory and page cache together."""
-    own = next(
-        line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in line
-    )
     group = GROUPS / f"cytodistill-benchmark-{os.getpid()}"
     if not (GROUPS / "memory.limit_in_bytes").exists():
-        raise SystemExit(f"{GROUPS}: no memory controller of cgroup v1 here (this process is in {own})")
+        raise SystemExit(f"{GROUPS}: no memory controller of cgroup v1 here")
     group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text(str(mib * MIB))
@@ -51,8 +48,8 @@ def limited(mib: int) -> Iterator[Path]:
 
 def read_epoch(file: Path, block: int, seconds: float) -> dict[str, float]:
     """In this process: one epoch's batches from the map, or as much of it as ``seconds`` allow."""
-    cells = DeviceCells(np.load(file, mmap_mode="r"), torch.device("cpu"))
-    count = np.load(file, mmap_mode="r").shape[0]
+    mapped = np.load(file, mmap_mode="r")
+    cells, count = DeviceCells(mapped, torch.device("cpu")), len(mapped)
     order = epoch_order(torch.zeros(count, dtype=torch.long), 0, 0, "none", block)
     before, started, done = disk_bytes(), time.monotonic(), 0
     for part in batch_slices(count, BATCH, 1):

@@ -23,45 +23,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytodistill.data.cache import DeviceCells
-from cytodistill.distill import CrossEntropy, build_method
-from cytodistill.models.multi_exit import build_network
-from cytodistill.models.outputs import OutputShapes
 from cytodistill.recipe import Recipe
 from cytodistill.train.distributed import ranks_of_job
-from cytodistill.train.job import Job
-from cytodistill.train.log import Silent
-from cytodistill.train.loop import Trainer
-
-CLASSES = ("a", "b", "c", "d", "e")
+from training import trainer_of
 
 
 def seconds_a_step(size: int, batch: int, steps: int) -> float:
     """In this job of one rank or several: the mean of ``steps`` steps, after two that are not counted."""
     recipe = Recipe.load("quick").override({"data.image_size": size, "train.batch_size": batch})
-    network = build_network(recipe.student, len(CLASSES), size, 0)
     cells = np.random.default_rng(0).integers(0, 256, (2 * batch, size, size, 3), np.uint8)
-    rows = np.arange(len(cells))
     with ranks_of_job("cpu") as ranks, tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            Job(
-                recipe=recipe,
-                classes=CLASSES,
-                network=network,
-                method=build_method(
-                    recipe.method.name, recipe.method.settings, CrossEntropy(), OutputShapes.of(network, size)
-                ),
-                teacher=None,
-                cells=DeviceCells(cells, ranks.device),
-                labels=rows % len(CLASSES),
-                train_rows=rows,
-                val_rows=rows[:0],
-                folder=Path(folder),
-                fingerprint="benchmark",
-                ranks=ranks,
-                watcher=Silent(),
-            )
-        )
+        trainer = trainer_of(recipe, cells, None, Path(folder), ranks.device, ranks)
         trainer.student.train()
         visits = trainer._visits()
         started = 0.0

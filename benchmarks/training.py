@@ -52,8 +52,15 @@ class Clock:
         return time.perf_counter()
 
 
-def trainer_of(recipe: Recipe, cells: np.ndarray, teacher: FrozenTeacher | None, folder: Path, device: torch.device):
-    """Training of a student on random cells of five classes."""
+def trainer_of(
+    recipe: Recipe,
+    cells: np.ndarray,
+    teacher: FrozenTeacher | None,
+    folder: Path,
+    device: torch.device,
+    ranks: Ranks | None = None,
+) -> Trainer:
+    """Training of a student on random cells of five classes, in this process alone or as one of several ranks."""
     network = build_network(recipe.student, len(CLASSES), recipe.data.image_size, 0)
     shapes = OutputShapes.of(network, recipe.data.image_size)
     rows = np.arange(len(cells))
@@ -70,7 +77,7 @@ def trainer_of(recipe: Recipe, cells: np.ndarray, teacher: FrozenTeacher | None,
             val_rows=rows[:0],
             folder=folder,
             fingerprint="benchmark",
-            ranks=Ranks(0, 1, device),
+            ranks=ranks or Ranks(0, 1, device),
             watcher=Silent(),
         )
     )

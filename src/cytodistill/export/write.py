@@ -96,7 +96,7 @@ def measure(parts: list[Part], cells: np.ndarray) -> Iterator[Measured]:
     states: list[tuple[torch.Tensor, ...]] = list(batches)
     for segment in segments:
         after = [segment.module(*state)[1:] for state in states]
-        left = [range_of([part.numpy() for part in parts]) for parts in zip(*after, strict=True)]
+        left = [range_of([tensor.numpy() for tensor in state]) for state in zip(*after, strict=True)]
         yield Measured(_named(segment, states), left)
         states = after
 
