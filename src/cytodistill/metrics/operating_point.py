@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.errors import CytodistillError, reason
 from cytodistill.metrics.checks import check_target, checked_scores, finite_scores
-from cytodistill.metrics.screening import counts_at_thresholds
+
+MARGIN = 1e-5
+"""How far below a score a chosen threshold stands, as a share of the score. A cell answered in another batch, with
+other threads or by another runtime differs in the last digits (some 1e-6): at a threshold equal to its score, a cell
+that the rule counted on finding would be missed by rounding."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def choose_operating_point(
     - ``youden=True``: the largest sensitivity + specificity − 1 (Youden, Cancer 3, 1950). Of equal ones the lowest
       threshold, the most sensitive: in screening a missed cell costs more than one looked at twice.
 
-    The threshold is a score of these cells, and for the first two rules that of an abnormal cell.
+    The threshold stands a hundred-thousandth (`MARGIN`) below a score of these cells, and for the first two rules below
+    that of an abnormal cell. The rules count at that place, so cells this near to each other stay together.
 
     Args:
         scores: as `roc`.
@@ -108,12 +113,15 @@ def choose_operating_point(
 
     Example:
         >>> point = choose_operating_point([0.1, 0.6, 0.4, 0.9], [False, False, True, True], sensitivity=0.95)
-        >>> point.threshold, point.sensitivity, point.specificity, point.rule
-        (0.4, 1.0, 0.5, 'sensitivity >= 0.95')
+        >>> round(point.threshold, 6), point.sensitivity, point.specificity, point.rule
+        (0.399996, 1.0, 0.5, 'sensitivity >= 0.95')
     """
     if (sensitivity is not None) + (specificity is not None) + bool(youden) != 1:
         raise CytodistillError("operating point: give exactly one of sensitivity=…, specificity=… and youden=True")
-    thresholds, hits, alarms = counts_at_thresholds(*checked_scores(scores, labels))
+    s, y = checked_scores(scores, labels)
+    distinct = np.unique(s)[::-1]
+    thresholds = np.append(np.inf, distinct - MARGIN * np.abs(distinct))
+    hits, alarms = _at_or_above(s[y], thresholds), _at_or_above(s[~y], thresholds)
     abnormal, normal = hits[-1], alarms[-1]
     if sensitivity is not None:
         check_target("sensitivity", sensitivity)
@@ -151,3 +159,8 @@ def decide(scores: ArrayLike, point: OperatingPoint) -> NDArray[np.bool_]:
         CytodistillError: a score is not finite (a NaN would pass for normal), or they are not (N,).
     """
     return finite_scores(scores) >= point.threshold
+
+
+def _at_or_above(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many scores each threshold calls abnormal."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds)

@@ -88,7 +88,7 @@ def roc(scores: ArrayLike, labels: ArrayLike) -> Roc:
         CytodistillError: shapes disagree, scores are not finite, labels are no truth values, or all are of one class.
     """
     s, y = checked_scores(scores, labels)
-    thresholds, hits, alarms = counts_at_thresholds(s, y)
+    thresholds, hits, alarms = _counts_at_thresholds(s, y)
     abnormal, normal = hits[-1], alarms[-1]
     return Roc(thresholds, hits / abnormal, (normal - alarms) / normal, float(roc_auc_score(y, s)))
 
@@ -144,7 +144,7 @@ def specificity_at(scores: ArrayLike, labels: ArrayLike, sensitivity: float) -> 
     return float(curve.specificity[curve.sensitivity >= sensitivity].max())
 
 
-def counts_at_thresholds(
+def _counts_at_thresholds(
     s: NDArray[np.float64], y: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """(T + 1,) thresholds falling from +∞, and the abnormal and the normal cells at or above each."""
