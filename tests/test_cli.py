@@ -104,3 +104,14 @@ def test_python_interface_is_the_same(cells, tiny, tmp_path):
     assert found.metrics["classes"] == ["left", "middle", "right"]
     predictor = cytodistill.load(tmp_path / "run")
     assert predictor.predict(next(cells.rglob("*.png"))).predicted[0] in predictor.classes
+
+
+@pytest.mark.parametrize(
+    ("module", "left_out"),
+    [("cytodistill.infer.batch", {"timm", "torchvision", "sklearn"}), ("cytodistill.train.fit", {"sklearn"})],
+)
+def test_what_takes_long_to_import_is_left_out_where_nothing_needs_it(module, left_out):
+    """An artifact needs no networks, and only estimators train by scikit-learn: seconds, and hundreds of MiB."""
+    code = f"import sys, {module}; print(sorted({left_out} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

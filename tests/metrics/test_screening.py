@@ -12,16 +12,9 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 import cytodistill.metrics.screening
 from cytodistill.errors import CytodistillError
-from cytodistill.metrics.screening import abnormal_score, precision_recall, roc, sensitivity_at, specificity_at
+from cytodistill.metrics.screening import precision_recall, roc, sensitivity_at, specificity_at
 
 from .screening_cases import case, counted
-
-
-def test_scores_are_sums_over_the_abnormal_classes():
-    p = np.random.default_rng(0).dirichlet(np.ones(5), 40)
-    found = abnormal_score(p, [False, True, False, True, True])
-    assert found == pytest.approx(p[:, 1] + p[:, 3] + p[:, 4], abs=1e-15)
-    assert abnormal_score([[0.0, 0.6, 0.4004]], [False, True, True]).tolist() == [1.0]
 
 
 def test_ratings_of_hanley_and_mcneil():
@@ -114,13 +107,6 @@ def test_ties_fall_on_one_side():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: abnormal_score([[0.5, 0.5]], [0, 1]), "abnormal is int64"),
-        (lambda: abnormal_score([[0.5, 0.5]], [True]), "each of the 2 classes"),
-        (lambda: abnormal_score([[0.5, 0.5]], [True, True]), "all classes or none"),
-        (lambda: abnormal_score([[0.5, 0.5]], [False, False]), "all classes or none"),
-        (lambda: abnormal_score([0.5, 0.5], [False, True]), "shape"),
-        (lambda: abnormal_score([[0.5, 0.5], [3.0, -2.0]], [False, True]), "cell 1 .* softmax"),
-        (lambda: abnormal_score([[0.5, 0.5], [np.nan, 1.0]], [False, True]), "cell 1 .* softmax"),
         (lambda: roc([0.1, 0.2], [True, True]), "all 2 are abnormal"),
         (lambda: precision_recall([0.1, 0.2], [False, False]), "all 2 are normal"),
         (lambda: roc([0.1, np.nan], [True, False]), "finite"),

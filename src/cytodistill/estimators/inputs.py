@@ -24,6 +24,7 @@ from cytodistill.data.table import BOX, CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators import MeasureError
 from cytodistill.recipe import Data, Recipe
+from cytodistill.train.log import Watcher
 
 if TYPE_CHECKING:
     from cytodistill.estimators.contours import Contours
@@ -153,3 +154,9 @@ def inputs_of(recipe: Recipe) -> Inputs:
     if estimator.head != "none" and estimator.features == "shape":
         return ShapeInputs(estimator.contours)
     return ImageInputs(recipe.data)
+
+
+def say_contours(inputs: Inputs, watcher: Watcher) -> None:
+    """Say how many cells had contours and how many were segmented, where that matters."""
+    if isinstance(inputs, ShapeInputs):
+        watcher.say(f"contours: {inputs.origins['file']} cells from files, {inputs.origins['segmented']} segmented")

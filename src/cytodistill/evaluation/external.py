@@ -18,7 +18,7 @@ from cytodistill.evaluation.trust import trust_report
 from cytodistill.infer.cells import external_cells
 from cytodistill.infer.fitted import Fitted
 from cytodistill.infer.predictor import Predictions, load
-from cytodistill.metrics.screening import abnormal_score
+from cytodistill.metrics.abnormal_score import abnormal_score
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 

@@ -12,6 +12,7 @@ import pandas as pd
 from cytodistill.data.class_map import ClassMap, map_for
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
+from cytodistill.estimators.inputs import say_contours
 from cytodistill.evaluation.applied import Applied, apply_fitted
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
@@ -25,7 +26,6 @@ from cytodistill.infer.predictor import Predictions, Predictor, load
 from cytodistill.metrics.calibration import clipped_log
 from cytodistill.report import write_report
 from cytodistill.report.overview import SEEN
-from cytodistill.train.estimator import say_contours
 from cytodistill.train.folds import Folds
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run

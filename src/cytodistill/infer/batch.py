@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from cytodistill.errors import CytodistillError, Interrupted
+from cytodistill.estimators.inputs import say_contours
 from cytodistill.formats.pixel_size import PixelSize
 from cytodistill.formats.places import Cut
 from cytodistill.infer.artifact import SEAL, Artifact, is_artifact
@@ -30,7 +31,6 @@ from cytodistill.infer.group_rows import group_point as find_group_point
 from cytodistill.infer.policies import weights_digest
 from cytodistill.infer.spread import on_cluster, spread_blocks
 from cytodistill.train.distributed import wants_gpu
-from cytodistill.train.estimator import say_contours
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.run_folder import Run
 

@@ -18,8 +18,8 @@ from cytodistill.infer.batch_list import Items
 from cytodistill.infer.batch_read import Item, read_items
 from cytodistill.infer.batch_rules import Request, Rules, rules_of
 from cytodistill.infer.early_exit import Answers
-from cytodistill.infer.engine import TorchEngine
 from cytodistill.infer.predictor import Predictor, load
+from cytodistill.infer.runtimes import GraphEngine
 from cytodistill.infer.writers import Layout, error_record, layout_of, prediction_columns, prediction_records
 from cytodistill.metrics.calibration import clipped_log
 
@@ -165,7 +165,7 @@ def answering(request: Request, readers: int | None = None) -> Answering:
     first = load(request.run, request.device, threads=1)
     rules = rules_of(request, first.fitted)
     predictors = [first]
-    if not isinstance(first.engine, TorchEngine):
+    if isinstance(first.engine, GraphEngine):
         # A runtime's engine is for one thread at a time.
         predictors += [load(request.run, request.device, threads=1) for _ in range(request.threads - 1)]
     elif first.device.type == "cpu":

@@ -14,10 +14,10 @@ from cytodistill.infer.artifact import Artifact, is_artifact
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.fitted import FILE, Fitted
 from cytodistill.infer.policies import load_policy
+from cytodistill.metrics.abnormal_score import abnormal_score
 from cytodistill.metrics.calibration import Calibrator
 from cytodistill.metrics.conformal import ConformalSets
 from cytodistill.metrics.operating_point import OperatingPoint, decide
-from cytodistill.metrics.screening import abnormal_score
 
 SETS = "lac-0.9-by-group"
 """Sets that are given where none are asked for: groups counted once each, for cells of one field are alike."""

@@ -13,11 +13,11 @@ from cytodistill.data.class_map import ClassMap
 from cytodistill.errors import CytodistillError
 from cytodistill.files import atomic_write
 from cytodistill.infer.policies import weights_digest
+from cytodistill.metrics.abnormal_score import abnormal_score
 from cytodistill.metrics.calibration import Calibrator, clipped_log
 from cytodistill.metrics.conformal import ConformalSets
 from cytodistill.metrics.group_decision import GroupPoint
 from cytodistill.metrics.operating_point import OperatingPoint
-from cytodistill.metrics.screening import abnormal_score
 
 FILE = "calibration.json"
 FORMAT = 1

@@ -18,9 +18,9 @@ from cytodistill.files import atomic_write
 from cytodistill.infer.batch_list import Items
 from cytodistill.infer.fitted import FILE, Fitted
 from cytodistill.infer.writers import LAYOUTS
+from cytodistill.metrics.abnormal_score import abnormal_score
 from cytodistill.metrics.group_decision import GroupPoint, aggregate
 from cytodistill.metrics.operating_point import decide
-from cytodistill.metrics.screening import abnormal_score
 
 COLUMNS = ("source", "group", "cells", "passed_over", "point", "score", "decision")
 POINT = "max-sensitivity-0.95"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,16 +16,19 @@ from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import inputs_of
 from cytodistill.infer.artifact import Artifact, is_artifact
 from cytodistill.infer.early_exit import Answers, EarlyExit
-from cytodistill.infer.engine import Engine, TorchEngine
+from cytodistill.infer.engine import Engine
 from cytodistill.infer.exit_policy import ExitPolicy
 from cytodistill.infer.fitted import Fitted, read_fitted
 from cytodistill.infer.runtimes import ENGINES
 from cytodistill.metrics.calibration import clipped_log
-from cytodistill.models.multi_exit import Network
 from cytodistill.models.outputs import ensemble
 from cytodistill.recipe import Recipe
 from cytodistill.train.distributed import wants_gpu
 from cytodistill.train.run_folder import Run
+
+if TYPE_CHECKING:
+    from cytodistill.infer.torch_engine import TorchEngine
+    from cytodistill.models.multi_exit import Network
 
 Picture = str | Path | np.ndarray | Image.Image
 
@@ -89,6 +93,8 @@ class Predictor:
         return self._torch().device
 
     def _torch(self) -> TorchEngine:
+        from cytodistill.infer.torch_engine import TorchEngine
+
         if not isinstance(self.engine, TorchEngine):
             raise CytodistillError("an exported artifact answers, and its network cannot be looked into; give the run")
         return self.engine
@@ -222,6 +228,9 @@ def load(run: str | Path | Run, device: str = "auto", threads: int | None = None
             raise CytodistillError(f"--device cuda: {folder} is an artifact, which computes on the CPU; leave it out")
         engine = ENGINES[artifact.runtime](artifact.graphs, artifact.read, threads, f"{artifact.path}/")
     else:
+        # Here and not above: an artifact needs no networks, whose libraries take 2 s and 300 MiB to import.
+        from cytodistill.infer.torch_engine import TorchEngine
+
         where = torch.device("cuda" if wants_gpu(device) else "cpu")
         engine = TorchEngine(run.network(), inputs_of(run.recipe), where)
     return Predictor(engine, run.classes, run.recipe, fitted)

@@ -17,7 +17,7 @@ from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.estimator import Estimator
 from cytodistill.estimators.heads import fit_head
-from cytodistill.estimators.inputs import Inputs, ShapeInputs, inputs_of
+from cytodistill.estimators.inputs import Inputs, ShapeInputs, inputs_of, say_contours
 from cytodistill.estimators.numbers import Sample, fit_standard, fit_temperature
 from cytodistill.files import replacing
 from cytodistill.metrics.classification import classification_metrics
@@ -97,12 +97,6 @@ def read_inputs(plan: EstimatorPlan, watcher: Watcher) -> np.ndarray:
     cells = plan.inputs.of_table(plan.table, rows, lambda done, total: watcher.step(stage, done, total))
     say_contours(plan.inputs, watcher)
     return cells
-
-
-def say_contours(inputs: Inputs, watcher: Watcher) -> None:
-    """Say how many cells had contours and how many were segmented, where that matters."""
-    if isinstance(inputs, ShapeInputs):
-        watcher.say(f"contours: {inputs.origins['file']} cells from files, {inputs.origins['segmented']} segmented")
 
 
 def train_estimator(plan: EstimatorPlan, run: Run, cells: np.ndarray, device: torch.device, watcher: Watcher) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,12 +22,14 @@ from cytodistill.models.count import count_parameters
 from cytodistill.recipe import Recipe
 from cytodistill.train.curves import learning_curves
 from cytodistill.train.distributed import Ranks, ranks_of_job
-from cytodistill.train.estimator import EstimatorPlan, plan_estimator, read_inputs, train_estimator
 from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.loop import Job, Trainer
 from cytodistill.train.plan import Plan, make_plan, show_stages
 from cytodistill.train.run_folder import FORMAT, Run, environment, sole_writer
 from cytodistill.train.teacher import FrozenTeacher
+
+if TYPE_CHECKING:
+    from cytodistill.train.estimator import EstimatorPlan
 
 PRETRAINING = "pretraining"
 """Folder in a run of the stage that a method has before the training."""
@@ -108,6 +110,9 @@ def _fit(
 
 def _fit_estimator(table: CellTable, out: Path, recipe: Recipe, source: str, ranks: Ranks, watcher: Watcher) -> Run:
     """A fit without epochs, which the first of several ranks does alone."""
+    # Here and not above: other recipes need no scikit-learn, which takes a second to import.
+    from cytodistill.train.estimator import plan_estimator, read_inputs, train_estimator
+
     plan = plan_estimator(recipe, table)
     _say_transfer(plan, "student", watcher)
     with ranks.first_then_others():

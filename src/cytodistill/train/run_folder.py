@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,10 +20,14 @@ from safetensors.torch import load_file
 from cytodistill.data.sources import read_source
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError, reason
-from cytodistill.estimators.estimator import restore_estimator
 from cytodistill.files import atomic_write, make_folder
-from cytodistill.models.multi_exit import Network, build_network
 from cytodistill.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cytodistill.models.multi_exit import Network
+
+# What builds a network is imported where one is built: opening a folder or an artifact, which is all that many commands
+# do, would otherwise take 2 s and 300 MiB more (timm, and scikit-learn for estimators).
 
 FORMAT = 1
 
@@ -102,12 +106,16 @@ class Run:
             )
         if not file.is_file():
             raise CytodistillError(f"{file}: gone; fit again")
+        from cytodistill.models.multi_exit import build_network
+
         recipe, classes = self.recipe, len(self.classes)
         try:
             state = load_file(file)
             if recipe.estimator.head != "none":
+                from cytodistill.estimators.estimator import restore_estimator
+
                 # A network of one exit in all but its class.
-                return cast(Network, restore_estimator(recipe, classes, state))
+                return cast("Network", restore_estimator(recipe, classes, state))
             network = build_network(recipe.student, classes, recipe.data.image_size)
             network.load_state_dict(state)
         except (SafetensorError, OSError, RuntimeError) as error:
@@ -117,6 +125,8 @@ class Run:
     def fresh_network(self) -> Network:
         """The network with weights drawn anew, in eval mode on the CPU, for what depends on its structure alone; an
         artifact, which has no weights of its own, gives it too."""
+        from cytodistill.models.multi_exit import build_network
+
         return build_network(self.recipe.student, len(self.classes), self.recipe.data.image_size, seed=0).eval()
 
     def write(self) -> None:

@@ -4,7 +4,8 @@ import torch
 
 from cytodistill.data.augment import Preprocess
 from cytodistill.estimators.inputs import inputs_of
-from cytodistill.infer.engine import TorchEngine, all_exits
+from cytodistill.infer.engine import all_exits
+from cytodistill.infer.torch_engine import TorchEngine
 from cytodistill.models.multi_exit import build_network
 
 
