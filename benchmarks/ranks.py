@@ -3,7 +3,8 @@
     python benchmarks/ranks.py [--size 64] [--batch 64] [--json FILE]
 
 The student of the `quick` recipe takes the same steps of the same global batch in one process of one thread, in one
-process of all threads, and in as many ranks of one thread as there are cores, started by torchrun as users do. Each
+process of all threads, and in as many ranks of one thread as there are cores, started by torchrun as users do: with the
+batch statistics of the global batch and with each rank's own (`train.batch_norm`). Each
 contestant is a process of its own that starts, warms up and then times its steps by the clock; contestants take turns,
 round by round, and a ratio is the median over rounds. Weights and cells are random; neither changes what a step costs.
 """
@@ -28,9 +29,11 @@ from cytodistill.train.distributed import ranks_of_job
 from training import trainer_of
 
 
-def seconds_a_step(size: int, batch: int, steps: int) -> float:
+def seconds_a_step(size: int, batch: int, steps: int, batch_norm: str) -> float:
     """In this job of one rank or several: the mean of ``steps`` steps, after two that are not counted."""
-    recipe = Recipe.load("quick").override({"data.image_size": size, "train.batch_size": batch})
+    recipe = Recipe.load("quick").override(
+        {"data.image_size": size, "train.batch_size": batch, "train.batch_norm": batch_norm}
+    )
     cells = np.random.default_rng(0).integers(0, 256, (2 * batch, size, size, 3), np.uint8)
     with ranks_of_job("cpu") as ranks, tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(recipe, cells, None, Path(folder), ranks.device, ranks)
@@ -68,9 +71,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--batch-norm", default="global", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        seconds_a_step(options.size, options.batch, options.steps)
+        seconds_a_step(options.size, options.batch, options.steps, options.batch_norm)
         return
     cores = os.cpu_count() or 1
     asked = ["--worker", "--size", str(options.size), "--batch", str(options.batch), "--steps", str(options.steps)]
@@ -80,6 +84,7 @@ def main() -> None:
         "1 rank, 1 thread": (alone, 1),
         f"1 rank, {cores} threads": (alone, cores),
         f"{cores} ranks, 1 thread each": ([sys.executable, *torchrun, __file__, *asked], 1),
+        f"{cores} ranks, own statistics": ([sys.executable, *torchrun, __file__, *asked, "--batch-norm", "rank"], 1),
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.rounds):

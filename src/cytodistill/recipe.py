@@ -27,6 +27,11 @@ def _off(value: Any) -> bool:
     return not value
 
 
+def _global(value: str) -> bool:
+    """As `_off`."""
+    return value == "global"
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -151,6 +156,10 @@ class Train(Section):
     epochs: Positive = 180
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Global batch: with several ranks each takes its share."""
+    batch_norm: Literal["global", "rank"] = Field("global", exclude_if=_global)
+    """With several ranks, whose cells a batch normalisation's statistics are of: the global batch's, as in one process,
+    or the rank's own share's, which spares two exchanges a layer (docs/speed.md); the moving averages are then averaged
+    over ranks at each epoch's end."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: Fraction = 0.9

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,22 +27,43 @@ def test_cosine_warm_up_and_one_cycle():
     assert factors == pytest.approx([1 / 25, 1, 0])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_all_parameters_at_once_are_the_bits_of_one_by_one(optimizer):
-    train = Train(optimizer=optimizer, nesterov=True)
-    torch.manual_seed(0)
-    start = [torch.randn(shape) for shape in ((3, 5), (7,), (2, 1, 3, 3))]
-    steps = [[torch.randn_like(each) for each in start] for _ in range(5)]
-    ends = []
-    for foreach in (True, False):
-        parameters = [torch.nn.Parameter(each.clone()) for each in start]
-        optimiser = optimiser_for(parameters, train)
-        assert optimiser.param_groups[0]["foreach"]
-        optimiser.param_groups[0]["foreach"] = foreach
-        for gradients in steps:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient.clone()
-            optimiser.step()
-        ends.append(parameters)
-    for at_once, single in zip(*ends, strict=True):
-        assert torch.equal(at_once, single)
+def sgd_by_hand(train, start, steps):
+    """Nesterov's momentum with the decay in the gradient, in float64."""
+    x, momentum = start.astype(float), np.zeros(start.shape)
+    for step in steps:
+        gradient = step + train.weight_decay * x
+        momentum = train.momentum * momentum + gradient
+        x = x - train.lr * (gradient + train.momentum * momentum)
+    return x
+
+
+def adamw_by_hand(train, start, steps):
+    """Algorithm 2 of Loshchilov & Hutter (ICLR 2019), in float64."""
+    x, first, second = start.astype(float), np.zeros(start.shape), np.zeros(start.shape)
+    for t, gradient in enumerate(steps, start=1):
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        direction = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
+        x = x - train.lr * (direction + train.weight_decay * x)
+    return x
+
+
+@pytest.mark.parametrize(("optimizer", "by_hand"), [("sgd", sgd_by_hand), ("adamw", adamw_by_hand)])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_steps_are_those_of_the_formula(optimizer, by_hand, memory):
+    train = Train(optimizer=optimizer, nesterov=True, weight_decay=0.05, lr=0.02)
+    random = np.random.default_rng(0)
+    starts = [random.normal(size=shape).astype(np.float32) for shape in ((7,), (3, 5), (4, 3, 3, 3))]
+    steps = [[random.normal(size=start.shape).astype(np.float32) for start in starts] for _ in range(5)]
+
+    def tensor(array):
+        return torch.tensor(array).contiguous(memory_format=memory if array.ndim == 4 else torch.contiguous_format)
+
+    parameters = [torch.nn.Parameter(tensor(start)) for start in starts]
+    optimiser = optimiser_for(parameters, train)
+    for gradients in steps:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = tensor(gradient)
+        optimiser.step()
+    for at, (parameter, start) in enumerate(zip(parameters, starts, strict=True)):
+        expected = by_hand(train, start, [step[at] for step in steps])
+        np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -47,15 +47,15 @@ def test_resampling_evens_out_the_classes():
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(1, 4))
-def test_batches_cover_the_epoch_but_for_a_remainder_too_small_to_normalise(cells, size, world):
-    slices = batch_slices(cells, size, world)
+def test_batches_cover_the_epoch_but_for_a_remainder_too_small_to_normalise(cells, size, least):
+    slices = batch_slices(cells, size, least)
     covered = [i for part in slices for i in range(part.start, part.stop)]
     assert covered == list(range(len(covered)))
     left = cells - len(covered)
-    assert left < max(2, world)
+    assert left < max(2, least)
     assert all(part.stop - part.start == size for part in slices[:-1])
     if len(slices) > 1:
-        assert slices[-1].stop - slices[-1].start >= min(max(2, world), size)
+        assert slices[-1].stop - slices[-1].start >= min(max(2, least), size)
 
 
 def test_class_weights_average_one_over_the_cells():

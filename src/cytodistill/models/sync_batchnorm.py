@@ -1,4 +1,5 @@
-"""Batch normalisation over the global batch of all ranks, on CPUs too, where torch's own SyncBatchNorm does not run."""
+"""Batch normalisation over several ranks: by the statistics of the global batch, on CPUs too, where torch's own
+SyncBatchNorm does not run, or by each rank's own with their moving averages brought together."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cytodistill.train.distributed import Ranks
 
 
 def _sum_over_ranks(values: Tensor) -> Tensor:
@@ -108,3 +111,23 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
         if type(child) in swap:
             child.__class__ = swap[type(child)]
     return module
+
+
+def average_statistics(module: nn.Module, ranks: Ranks) -> None:
+    """Give the moving averages of every batch norm the mean over ranks, by one exchange for all of them.
+
+    Of shares drawn at random each rank's moving variance has the expectation of the whole, for it is made of unbiased
+    ones; so does their mean, with less noise.
+    """
+    kept = [
+        moment
+        for norm in module.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.track_running_stats
+        for moment in (norm.running_mean, norm.running_var)
+        if moment is not None
+    ]
+    if not kept:
+        return
+    whole = ranks.sum(torch.cat([moment.flatten() for moment in kept])) / ranks.world
+    for moment, mean in zip(kept, whole.split([moment.numel() for moment in kept]), strict=True):
+        moment.copy_(mean.view_as(moment))

@@ -26,6 +26,7 @@ from cytodistill.train.log import Silent, Watcher
 from cytodistill.train.loop import Job, Trainer
 from cytodistill.train.plan import Plan, make_plan, show_stages
 from cytodistill.train.run_folder import FORMAT, Run, environment, sole_writer
+from cytodistill.train.sampling import least_batch
 from cytodistill.train.teacher import FrozenTeacher
 
 if TYPE_CHECKING:
@@ -92,10 +93,11 @@ def _fit(
         return _fit_estimator(table, out, recipe, source, ranks, watcher)
     plan = make_plan(recipe, table)
     data, smallest = recipe.data, min(recipe.train.batch_size, len(table.indices("train")))
-    if smallest < ranks.world:
+    least = least_batch(recipe.train, ranks)
+    if smallest < least:
         raise CytodistillError(
             f"train.batch_size={recipe.train.batch_size}: a batch of {smallest} cells leaves some of the {ranks.world} "
-            "ranks without any; raise it, or start fewer processes"
+            f"ranks with fewer than {least // ranks.world}; raise it, or start fewer processes"
         )
     _say_transfer(plan, stage, watcher)
     with ranks.first_then_others():

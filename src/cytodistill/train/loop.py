@@ -25,13 +25,13 @@ from cytodistill.errors import CytodistillError
 from cytodistill.files import replacing
 from cytodistill.models.matrix_conv import use_matrix_products
 from cytodistill.models.outputs import ExitOutputs
-from cytodistill.models.sync_batchnorm import synchronise_batch_norm
+from cytodistill.models.sync_batchnorm import average_statistics, synchronise_batch_norm
 from cytodistill.train.checkpoint import load_checkpoint, save_checkpoint
 from cytodistill.train.job import Job
 from cytodistill.train.log import RunLog, epoch_line
 from cytodistill.train.memory import kept_memory
 from cytodistill.train.optimisation import optimiser_for, rate_factor
-from cytodistill.train.sampling import batch_slices
+from cytodistill.train.sampling import batch_slices, least_batch
 from cytodistill.train.step import Best, StudentStep, Sums, autocast_type, compiled, over_ranks
 from cytodistill.train.stored_answers import FOLDER, StoredAnswers, parts_learnt_from, store_answers
 from cytodistill.train.teacher import FrozenTeacher
@@ -51,7 +51,8 @@ class Trainer:
         self.train_rows = torch.from_numpy(job.train_rows).to(self.device)
         self.preprocess = Preprocess(job.recipe.data.mean, job.recipe.data.std)
         self.views = Views(job.recipe.augment, self.preprocess, turned="rotations" in job.method.needs)
-        self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, job.ranks.world)
+        least = least_batch(self.settings, job.ranks)
+        self.slices = batch_slices(len(self.train_rows), self.settings.batch_size, least)
         self.precision = autocast_type(self.settings.precision, self.device)
 
         network = job.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,7 +60,7 @@ class Trainer:
             use_matrix_products(network)
         if self.settings.compile:
             compiled(network, self.device)
-        if job.ranks.world > 1:
+        if job.ranks.world > 1 and self.settings.batch_norm == "global":
             network = synchronise_batch_norm(network, self.device)
             synchronise_batch_norm(job.method, self.device)
         check_sides(network, job.recipe)
@@ -163,6 +164,10 @@ class Trainer:
                 self.job.watcher.step(self.job.stage, *self._progress(), self._note())
             if self.step < len(self.slices):
                 self._checkpoint(self.settings.checkpoint_minutes)
+        if ranks.world > 1 and self.settings.batch_norm == "rank":
+            average_statistics(self.student, ranks)
+            if self.average is not None:
+                average_statistics(self.average, ranks)
 
     def _visits(self) -> Visits:
         # Drawn on the CPU, where a seed gives the same on any machine, and moved once an epoch: a copy a step would

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from cytodistill.recipe import Train
+from cytodistill.train.distributed import Ranks
+
 BLOCKS_AT_A_TIME = 16
 
 
@@ -43,16 +46,22 @@ def blocks_shuffled(cells: int, block: int, generator: torch.Generator) -> Tenso
     return torch.cat(stretches)
 
 
-def batch_slices(cells: int, batch_size: int, world: int) -> list[slice]:
+def batch_slices(cells: int, batch_size: int, least: int) -> list[slice]:
     """Slices of an epoch's order, one a global batch.
 
-    A last batch of one cell has no batch statistics, and one smaller than the ranks leaves a rank without work: its few
+    A last batch of one cell has no batch statistics, and one of fewer than ``least`` leaves a rank with too few: its
     cells sit out this epoch (the next one's order is another), unless it is the only batch.
     """
     slices = [slice(start, min(start + batch_size, cells)) for start in range(0, cells, batch_size)]
-    if len(slices) > 1 and slices[-1].stop - slices[-1].start < max(2, world):
+    if len(slices) > 1 and slices[-1].stop - slices[-1].start < max(2, least):
         slices.pop()
     return slices
+
+
+def least_batch(settings: Train, ranks: Ranks) -> int:
+    """Cells that a global batch must have: one for each rank, or two where a rank normalises by its own cells alone."""
+    own = ranks.world > 1 and settings.batch_norm == "rank"
+    return ranks.world * (2 if own else 1)
 
 
 def class_weights(labels: Tensor, classes: int, imbalance: str) -> Tensor | None:

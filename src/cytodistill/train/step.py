@@ -92,14 +92,16 @@ def over_ranks(student: StudentStep, ranks: Ranks) -> nn.Module:
     if ranks.world == 1:
         return student
     on_gpu = [ranks.device.index] if ranks.device.type == "cuda" else None
-    # Batch statistics are global already. torch renamed the option that would copy them before each step.
+    # Batch statistics are global, or brought together by epoch. torch renamed the option that copies them each step.
     options = inspect.signature(DistributedDataParallel.__init__).parameters
     copies: dict[str, Any] = (
         {"forward_sync_buffers": False} if "forward_sync_buffers" in options else {"broadcast_buffers": False}
     )
     # A stage before the training may leave the classifier, or all of the student, as it is.
     partly = student.pretraining is not None
-    return DistributedDataParallel(student, device_ids=on_gpu, find_unused_parameters=partly, **copies)
+    return DistributedDataParallel(
+        student, device_ids=on_gpu, find_unused_parameters=partly, gradient_as_bucket_view=True, **copies
+    )
 
 
 COMPILING: dict[str, dict[str, Any]] = {"cuda": {"mode": "reduce-overhead"}, "cpu": {}}
