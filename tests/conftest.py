@@ -13,6 +13,18 @@ from PIL import Image
 
 from cytodistill.recipe import Recipe
 
+DATA = Path(os.environ.get("CYTODISTILL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA_SETS = ("herlev", "cric", "cifar100.zip")
+
+
+def pytest_configure(config):
+    """Data that was asked for and is not there is one line, not a failure a test."""
+    missing = [name for name in DATA_SETS if not (DATA / name).exists()]
+    if os.environ.get("CYTODISTILL_DATA") and missing:
+        raise pytest.UsageError(
+            f"CYTODISTILL_DATA={DATA}: has no {', '.join(missing)}; name the folder that holds them, or unset it"
+        )
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
@@ -32,10 +44,9 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the development data: ``CYTODISTILL_DATA``, or shared/data beside the repository."""
-    folder = Path(os.environ.get("CYTODISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"needs the development data, which is not in {folder} (CYTODISTILL_DATA names another folder)")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"needs the development data, which is not in {DATA} (CYTODISTILL_DATA names another folder)")
+    return DATA
 
 
 @pytest.fixture

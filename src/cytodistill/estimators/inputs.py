@@ -24,7 +24,6 @@ from cytodistill.data.table import BOX, CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators import MeasureError
 from cytodistill.recipe import Data, Recipe
-from cytodistill.train.log import Watcher
 
 if TYPE_CHECKING:
     from cytodistill.estimators.contours import Contours
@@ -156,7 +155,8 @@ def inputs_of(recipe: Recipe) -> Inputs:
     return ImageInputs(recipe.data)
 
 
-def say_contours(inputs: Inputs, watcher: Watcher) -> None:
-    """Say how many cells had contours and how many were segmented, where that matters."""
-    if isinstance(inputs, ShapeInputs):
-        watcher.say(f"contours: {inputs.origins['file']} cells from files, {inputs.origins['segmented']} segmented")
+def contours_note(inputs: Inputs) -> str:
+    """How many cells had contours and how many were segmented, where that matters; else nothing."""
+    if not isinstance(inputs, ShapeInputs):
+        return ""
+    return f"contours: {inputs.origins['file']} cells from files, {inputs.origins['segmented']} segmented"

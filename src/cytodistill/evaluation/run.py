@@ -12,7 +12,7 @@ import pandas as pd
 from cytodistill.data.class_map import ClassMap, map_for
 from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
-from cytodistill.estimators.inputs import say_contours
+from cytodistill.estimators.inputs import contours_note
 from cytodistill.evaluation.applied import Applied, apply_fitted
 from cytodistill.evaluation.predictions import predictions_frame
 from cytodistill.evaluation.report import metrics_report, write_evaluation
@@ -134,7 +134,8 @@ def seen_warning(metrics: dict[str, Any]) -> str | None:
 def answers_to(predictor: Predictor, table: CellTable, rows: np.ndarray, watcher: Watcher) -> Predictions:
     """Answers to some rows of a table, in their order."""
     cells = predictor.inputs.of_table(table, rows, lambda done, total: watcher.step("decode", done, total))
-    say_contours(predictor.inputs, watcher)
+    if note := contours_note(predictor.inputs):
+        watcher.say(note)
     return predictor.predict_cells(cells, rows=rows, progress=lambda done, total: watcher.step("evaluate", done, total))
 
 

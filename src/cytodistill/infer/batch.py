@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cytodistill.errors import CytodistillError, Interrupted
-from cytodistill.estimators.inputs import say_contours
+from cytodistill.estimators.inputs import contours_note
 from cytodistill.formats.pixel_size import PixelSize
 from cytodistill.formats.places import Cut
 from cytodistill.infer.artifact import SEAL, Artifact, is_artifact
@@ -167,8 +167,8 @@ def predict(
                 if not output.finished:
                     _write(output, blocks(output.done.cells), Pace(watcher, len(items), output.done.cells))
             done = output.done
-        if workers == 1:
-            say_contours(mine.predictor.inputs, watcher)
+        if workers == 1 and (note := contours_note(mine.predictor.inputs)):
+            watcher.say(note)
         rows = None
         if file and of_groups and judged_by:
             found = groups_of(items, given, field is not None)

@@ -11,8 +11,6 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytodistill.train.distributed import Ranks
-
 
 def _sum_over_ranks(values: Tensor) -> Tensor:
     """Element-wise sum of each rank's (n,) values, in the same order everywhere.
@@ -113,7 +111,7 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
     return module
 
 
-def average_statistics(module: nn.Module, ranks: Ranks) -> None:
+def average_statistics(module: nn.Module) -> None:
     """Give the moving averages of every batch norm the mean over ranks, by one exchange for all of them.
 
     Of shares drawn at random each rank's moving variance has the expectation of the whole, for it is made of unbiased
@@ -128,6 +126,8 @@ def average_statistics(module: nn.Module, ranks: Ranks) -> None:
     ]
     if not kept:
         return
-    whole = ranks.sum(torch.cat([moment.flatten() for moment in kept])) / ranks.world
-    for moment, mean in zip(kept, whole.split([moment.numel() for moment in kept]), strict=True):
+    whole = torch.cat([moment.flatten() for moment in kept])
+    dist.all_reduce(whole)
+    means = (whole / dist.get_world_size()).split([moment.numel() for moment in kept])
+    for moment, mean in zip(kept, means, strict=True):
         moment.copy_(mean.view_as(moment))

@@ -17,7 +17,7 @@ from cytodistill.data.table import CellTable
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.estimator import Estimator
 from cytodistill.estimators.heads import fit_head
-from cytodistill.estimators.inputs import Inputs, ShapeInputs, inputs_of, say_contours
+from cytodistill.estimators.inputs import Inputs, ShapeInputs, contours_note, inputs_of
 from cytodistill.estimators.numbers import Sample, fit_standard, fit_temperature
 from cytodistill.files import replacing
 from cytodistill.metrics.classification import classification_metrics
@@ -95,7 +95,8 @@ def read_inputs(plan: EstimatorPlan, watcher: Watcher) -> np.ndarray:
     rows = np.concatenate([plan.table.indices("train"), plan.table.indices("val")])
     stage = "measure" if isinstance(plan.inputs, ShapeInputs) else "decode"
     cells = plan.inputs.of_table(plan.table, rows, lambda done, total: watcher.step(stage, done, total))
-    say_contours(plan.inputs, watcher)
+    if note := contours_note(plan.inputs):
+        watcher.say(note)
     return cells
 
 

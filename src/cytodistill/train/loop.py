@@ -165,9 +165,9 @@ class Trainer:
             if self.step < len(self.slices):
                 self._checkpoint(self.settings.checkpoint_minutes)
         if ranks.world > 1 and self.settings.batch_norm == "rank":
-            average_statistics(self.student, ranks)
+            average_statistics(self.student)
             if self.average is not None:
-                average_statistics(self.average, ranks)
+                average_statistics(self.average)
 
     def _visits(self) -> Visits:
         # Drawn on the CPU, where a seed gives the same on any machine, and moved once an epoch: a copy a step would
