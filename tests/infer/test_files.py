@@ -8,6 +8,8 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cytodistill.data.table import BOX
 from cytodistill.infer.batch_list import Items
@@ -20,6 +22,28 @@ def frame(*rows):
 
 
 WHOLE = [np.nan] * 4
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 16), st.data())
+def test_blocks_end_where_an_image_ends_unless_it_holds_too_many(cells_of_images, size, data):
+    rows = [
+        ("/x", f"{image}.png", cell, 0, 3, 4) for image, cells in enumerate(cells_of_images) for cell in range(cells)
+    ]
+    items = Items([frame(*rows)])
+    blocks = list(items.blocks(size))
+    assert [item for block in blocks for item in block] == list(items)
+    at = 0
+    for block in blocks:
+        at += len(block)
+        left = sum(row[1] == rows[at - 1][1] for row in rows[at:])
+        if len(block) != size:
+            assert left == 0
+            assert len(block) <= size + size // 2
+        else:
+            assert left == 0 or left > size // 2
+    number = data.draw(st.integers(0, len(blocks) - 1))
+    start = sum(map(len, blocks[:number]))
+    assert list(items.blocks(size, start)) == blocks[number:]
 
 
 def test_items_come_in_order_and_are_named(tmp_path):

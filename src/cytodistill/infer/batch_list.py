@@ -60,8 +60,23 @@ class Items(Sequence[Item]):
         return Item(root, path, (x, y, width, height), f"{name}#{x:g},{y:g},{width:g},{height:g}")
 
     def blocks(self, size: int, start: int = 0) -> Iterator[list[Item]]:
-        """Items from ``start`` on, ``size`` at a time."""
-        return (self[at : at + size] for at in range(start, len(self), size))
+        """Items from ``start`` on, about ``size`` at a time: where the next items are of the last one's image, and at
+        most half a block, they are taken too, so that a field is decoded for one block and not for two.
+
+        Where a block ends depends on where it begins and on nothing before.
+        """
+        while start < len(self):
+            end = min(start + size, len(self))
+            of_one_image = self._following(end, size // 2 + 1)
+            end += of_one_image if of_one_image <= size // 2 else 0
+            yield self[start:end]
+            start = end
+
+    def _following(self, at: int, most: int) -> int:
+        """How many items from ``at`` on, ``most`` at most, are of the image of the item before."""
+        roots, paths = self._root_of[at - 1 : at + most], self._path_of[at - 1 : at + most]
+        other = (roots != roots[0]) | (paths != paths[0])
+        return int(other.argmax()) - 1 if other.any() else len(other) - 1
 
     def digest(self) -> str:
         """Hex hash of which cells these are, in which order, and of when their archives were written; folders' images
