@@ -5,7 +5,7 @@
 **Chosen on validation cells.** Of the run's exit policies (fit some with ``cytodistill policy RUN --budget …`` before
 exporting) each contestant takes the one that spends the fewest MACs while the contestant itself loses at most half a
 point of macro F-measure on the validation cells, against the run with all exits. One that has none such does without.
-What is lost on the test cells is then said, and chooses nothing.
+What is lost on the test cells is then said, with a paired 95 % interval over their groups, and chooses nothing.
 
 **Files to CSV.** All contestants and baselines (`plain_prediction.py`) answer the same test cells on all cores, in
 turn, round by round; networks are loaded before. Baselines answer the first ``--plain-cells`` of them: their batches
@@ -46,6 +46,7 @@ from cytodistill.infer.batch_rules import Request
 from cytodistill.infer.policies import read_policies
 from cytodistill.infer.predictor import load
 from cytodistill.metrics.classification import classification_metrics
+from cytodistill.metrics.intervals import figure_differences, group_tallies
 from cytodistill.train.log import Silent
 from cytodistill.train.run_folder import Run
 from plain_prediction import Network, eager, loader_of, onnx_runtime, write_answers
@@ -62,12 +63,14 @@ AIMS = {"resnet18": 6, "resnest50d": 25, "onnx": 4}
 @dataclass(frozen=True)
 class Chosen:
     """A contestant with its policy, or None for all exits; points of macro F-measure that it loses against the run with
-    all exits, and the share of MACs that it spends, on validation and test cells."""
+    all exits (on the test cells with an interval, low and high), and the share of MACs that it spends, on validation
+    and test cells."""
 
     contestant: Contestant
     policy: str | None
     lost_on_val: float
     lost_on_test: float
+    lost_on_test_interval: tuple[float, float]
     macs_on_val: float
     macs_on_test: float
 
@@ -78,16 +81,18 @@ def choose(contestant: Contestant, run: Run, macs: tuple[int, ...], val: ExitCel
     policies = {name: fitted.policy for name, fitted in read_policies(run).items()}
     exits = {id(cells): predictor.predict_cells(cells.cells, BATCH).exit_probabilities for cells in (val, test)}
 
+    def answered(cells: ExitCells, policy: str | None) -> np.ndarray:
+        own = exits[id(cells)]
+        return own.mean(axis=1) if policy is None else policies[policy].answers(own)
+
     def judged(cells: ExitCells, policy: str | None) -> tuple[float, float]:
         """Points lost, and the share of MACs that is spent."""
-        own, labels, spent = exits[id(cells)], cells.seen.labels, 1.0
-        answers = own.mean(axis=1)
+        spent = 1.0
         if policy is not None:
-            answers = policies[policy].answers(own)
-            spent = float(np.asarray(macs)[policies[policy].used(own)].mean()) / macs[-1]
+            spent = float(np.asarray(macs)[policies[policy].used(exits[id(cells)])].mean()) / macs[-1]
         of_run, found = (
-            classification_metrics(each, labels, run.classes)["f1"]
-            for each in (cells.seen.probabilities.mean(axis=1), answers)
+            classification_metrics(each, cells.seen.labels, run.classes)["f1"]
+            for each in (cells.seen.probabilities.mean(axis=1), answered(cells, policy))
         )
         return 100 * (of_run - found), spent
 
@@ -97,7 +102,12 @@ def choose(contestant: Contestant, run: Run, macs: tuple[int, ...], val: ExitCel
         if lost <= MOST_LOST and spent < found[1]:
             best, found = name, (lost, spent)
     lost, spent = judged(test, best)
-    return Chosen(contestant, best, found[0], lost, found[1], spent)
+    of_run, ours = (
+        group_tallies(test.seen.labels, answers.argmax(1), test.seen.groups, len(run.classes))
+        for answers in (test.seen.probabilities.mean(axis=1), answered(test, best))
+    )
+    paired = figure_differences([of_run], [ours])["f1"]
+    return Chosen(contestant, best, found[0], lost, (100 * paired.low, 100 * paired.high), found[1], spent)
 
 
 def cell_files(run: Run, count: int, folder: Path) -> Items:
@@ -213,6 +223,7 @@ def race(
                 "policy": each.policy,
                 "lost_on_val": each.lost_on_val,
                 "lost_on_test": each.lost_on_test,
+                "lost_on_test_interval": each.lost_on_test_interval,
                 "macs_on_val": each.macs_on_val,
                 "macs_on_test": each.macs_on_test,
                 "cells_a_second": per_second[each.contestant.name],
@@ -231,12 +242,16 @@ def print_race(found: dict[str, list[dict[str, Any]]]) -> None:
         aim = f"{row['cells_a_second']:6.0f} cells/s, aimed at ≥ {AIMS[row['name']]} times"
         print(f"{BASELINES[row['name']]:24} {row['workers']} workers {aim}")
     heads = "".join(f"{f'× {name}':>18}" for name in BASELINES)
-    print(f"{'contestant':16} {'policy':12} {'MACs':>5} {'lost: val':>9} {'test':>6} {'cells/s':>8}{heads}")
+    print(
+        f"{'contestant':16} {'policy':12} {'MACs':>5} {'lost: val':>9} {'test':>6} {'interval':>15} {'cells/s':>8}"
+        f"{heads}"
+    )
     for row in found["contestants"]:
         times = "".join(f"{row['times'][name]:9.2f} ({row['times_computed'][name]:6.2f})" for name in BASELINES)
+        ends = "[{:.2f}, {:.2f}]".format(*row["lost_on_test_interval"])
         print(
             f"{row['name']:16} {row['policy'] or 'all exits':12} {row['macs_on_test']:5.2f} "
-            f"{row['lost_on_val']:9.2f} {row['lost_on_test']:6.2f} {row['cells_a_second']:8.0f}{times}"
+            f"{row['lost_on_val']:9.2f} {row['lost_on_test']:6.2f} {ends:>15} {row['cells_a_second']:8.0f}{times}"
         )
     allowed = [row for row in found["contestants"] if row["lost_on_val"] <= MOST_LOST]
     if allowed:
