@@ -6,12 +6,16 @@ import hashlib
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cytodistill.cli import main
 from cytodistill.data.class_map import ClassMap
 from cytodistill.evaluation.run import evaluate, seen_warning
+from cytodistill.infer.batch import predict
 from cytodistill.infer.fitted import FILE
+from cytodistill.train.log import Silent
 from cytodistill.train.run_folder import Run
 
 MAP = """
@@ -71,3 +75,36 @@ def test_cells_of_another_source_are_warned_of_where_they_may_have_trained():
     assert seen_warning({"source": "cells/", "split": "all"}) is None
     assert "training split" in str(seen_warning({"source": "cells/", "split": "train"}))
     assert seen_warning({"source": "clinic/", "split": "train", "external": True}) is None
+
+
+def test_a_run_of_a_data_set_without_a_map_keeps_the_one_that_it_is_given(run, tmp_path, cells):
+    folder, file = run.path, tmp_path / "own.yaml"
+    (folder / FILE).unlink(missing_ok=True)
+    file.write_text(MAP)
+    said = []
+    evaluate(run, class_map=file, report=False, watcher=Saying(said))
+    assert [line for line in said if FILE in line] == [
+        f"{folder / FILE}: operating points are by the class map tiny v1 from now on"
+    ]
+    file.unlink()
+    # Without it too: the run says itself what its points are of.
+    assert evaluate(folder, report=False).metrics["trust"]["screening"]["class_map"] == "tiny v1"
+    predict(folder, cells, tmp_path / "out.csv", operating_point="youden")
+    stored = json.loads((folder / FILE).read_text())
+    assert stored["class_map"]["abnormal"] == ["abnormal"]
+    (point,) = [point for point in stored["operating_points"] if point["name"] == "youden"]
+    decided = pd.read_csv(tmp_path / "out.csv")
+    abnormal = decided["prob_middle"] + decided["prob_right"]
+    np.testing.assert_allclose(decided["abnormal_probability"], abnormal, atol=1e-6)
+    assert (decided["decision"] == np.where(abnormal >= point["threshold"], "abnormal", "normal")).all()
+    assert set(decided["decision"]) == {"abnormal", "normal"}
+
+
+class Saying(Silent):
+    """Keeps what is said."""
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def say(self, text):
+        self.lines.append(text)

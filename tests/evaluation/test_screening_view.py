@@ -30,7 +30,7 @@ def by_hand(scores, groups, how):
 
 
 def fitted_with(points) -> Fitted:
-    return Fitted("mark", 9, 9, (), (), {}, "by hand", (), points)
+    return Fitted("mark", 9, 9, (), (), {}, None, (), points)
 
 
 def test_thresholds_are_chosen_on_whole_groups():

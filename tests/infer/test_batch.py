@@ -58,7 +58,7 @@ def run(tiny_run, cells, tmp_path_factory):
         ClassMap.load(folder.parent / "map.yaml"),
     )
     warm = tuple(Calibrator("temperature", 1.5 + exit) for exit in range(len(fitted.temperature)))
-    replace(fitted, temperature=warm, class_map=str(folder.parent / "map.yaml")).write(folder)
+    replace(fitted, temperature=warm).write(folder)
     # Thresholds that part this network's cells, however sure its training left it.
     by_exit = load(run, "cpu").predict(sorted(cells.rglob("*.png"))).exit_probabilities
     start = ExitPolicy("confidence", (1.0, 1.0, 1.0), calibrators=warm[:3])

@@ -42,7 +42,7 @@ def run(tiny_run, tmp_path_factory):
         GroupPoint(how, k, OperatingPoint(f"{name}-sensitivity-0.95", 0.6, "by hand", 1, 1, 6), 3)
         for name, (how, k) in HOW.items()
     )
-    replace(fitted, class_map=str(file), group_points=points).write(folder)
+    replace(fitted, class_map=ClassMap.load(file), group_points=points).write(folder)
     return folder
 
 

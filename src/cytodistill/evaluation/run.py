@@ -20,7 +20,7 @@ from cytodistill.evaluation.trust import trust_report
 from cytodistill.evaluation.validation import fit_on_validation, group_points
 from cytodistill.infer.artifact import is_artifact
 from cytodistill.infer.cells import cells_to_judge
-from cytodistill.infer.fitted import Fitted, read_fitted
+from cytodistill.infer.fitted import FILE, Fitted, read_fitted
 from cytodistill.infer.policies import weights_digest
 from cytodistill.infer.predictor import Predictions, Predictor, load
 from cytodistill.metrics.calibration import clipped_log
@@ -66,7 +66,8 @@ def evaluate(
             of other classes there is `evaluate_external`.
         split: "test" (by default), "val", "train" or "all".
         class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
-            default the one of the data set's format.
+            default the one that the run was given before, or the data set's own. Where the data set has none, the run
+            keeps the one that is given, and `predict` its operating points.
         out: folder for metrics.json, predictions.csv, the confusion pictures, the report and the model card;
             ``run/report`` by default, and ``run/report-<split>`` for cells that trained or chose the run.
         format: source format, recognised by itself where None.
@@ -108,9 +109,12 @@ def evaluate(
     folder = Path(out) if out is not None else run.path / ("report" if seen is None else f"report-{split}")
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    # The run keeps what its own map made of it, once all the rest is written; an artifact stays as it was exported.
-    if fitted and class_map is None and not is_artifact(run.path):
+    # Once all the rest is written. A run whose data set has no map takes the one that it is given as its own; an
+    # artifact stays as it was exported.
+    if fitted and (class_map is None or own_map(run) is None) and not is_artifact(run.path):
         fitted.write(run.path)
+        if class_map is not None and marked is not None:
+            watcher.say(f"{run.path / FILE}: operating points are by the class map {marked.label} from now on")
     found = Evaluation(metrics, predictions, files, answers, chosen, applied)
     return with_report(found, run, folder, watcher) if report else found
 
@@ -145,13 +149,14 @@ def source_name(source: str | Path | CellTable | None) -> str | None:
 
 
 def map_of(run: Run, class_map: str | Path | None) -> ClassMap | None:
-    """The map that is asked for, or that of the run's data set where it has one.
+    """The map that is asked for, or that the run was given, or that of its data set where it has one.
 
     Raises:
         CytodistillError: the map that is asked for does not know a class of the run, or leaves one out.
     """
     if class_map is None:
-        return map_for(run.info["table"]["format"], run.classes)
+        stored = read_fitted(run.path, run.info["fingerprint"])
+        return stored.class_map if stored and stored.class_map else own_map(run)
     named = ClassMap.load(class_map)
     left = [name for name in run.classes if named.classes.get(name) is None]
     if left:
@@ -160,6 +165,11 @@ def map_of(run: Run, class_map: str | Path | None) -> ClassMap | None:
             "choose another"
         )
     return named
+
+
+def own_map(run: Run) -> ClassMap | None:
+    """The map of the run's data set, where there is one."""
+    return map_for(run.info["table"]["format"], run.classes)
 
 
 def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: Watcher) -> Fitted | None:
@@ -172,7 +182,7 @@ def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: 
     """
     fingerprint = run.info["fingerprint"]
     stored = read_fitted(run.path, fingerprint)
-    same = stored is not None and stored.class_map == (marked.name if marked else None)
+    same = stored is not None and stored.class_map == marked
     if same and stored and stored.group_points is not None:
         return stored
     try:

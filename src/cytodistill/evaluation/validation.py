@@ -69,7 +69,7 @@ def fit_on_validation(
         temperature,
         tuple(fit_vector(voice, labels) for voice in spoken),
         conformal,
-        class_map.name if class_map else None,
+        class_map,
         points,
         group_points(calibrated, labels, groups, classes, class_map),
         weights,

@@ -129,7 +129,7 @@ def rules_of(request: Request, fitted: Fitted | None) -> Rules:
         policy,
         _sets(request, fitted),
         point,
-        ClassMap.load(fitted.class_map) if point and fitted and fitted.class_map else None,
+        fitted.class_map if point and fitted else None,
         quantised,
     )
 

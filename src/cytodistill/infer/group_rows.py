@@ -57,7 +57,7 @@ def group_point(fitted: Fitted | None, name: str, run: Path) -> tuple[GroupPoint
     """
     there = {point.name: point for point in fitted.group_points or ()} if fitted else {}
     if fitted and name in there and fitted.class_map:
-        return there[name], ClassMap.load(fitted.class_map)
+        return there[name], fitted.class_map
     if there:
         raise CytodistillError(f"--group-point {name}: {run} has none of that name; there are {', '.join(there)}")
     if fitted is None or fitted.group_points is None:

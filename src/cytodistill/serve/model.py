@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytodistill.data.class_map import ClassMap, map_for, map_names
+from cytodistill.data.class_map import ClassMap, map_for
 from cytodistill.errors import CytodistillError
 from cytodistill.estimators.inputs import ImageInputs
 from cytodistill.explain.cam import CamMethod, ClassMaps, Place, class_maps
@@ -216,12 +216,8 @@ def _map(path: Path, predictor: Predictor, named: str | None) -> ClassMap | None
         if unknown := [name for name in predictor.classes if found.classes.get(name) is None]:
             raise CytodistillError(f"--map {named}: says nothing of class {unknown[0]!r}; give another map")
         return found
-    if predictor.fitted is not None and (evaluated := predictor.fitted.class_map) is not None:
-        if evaluated not in map_names():
-            raise CytodistillError(
-                f"{path}: evaluated with a class map of your own, {evaluated!r}; give its --map FILE"
-            )
-        return ClassMap.load(evaluated)
+    if predictor.fitted is not None and predictor.fitted.class_map is not None:
+        return predictor.fitted.class_map
     return map_for(_format(path), predictor.classes)
 
 
