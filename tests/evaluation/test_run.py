@@ -100,6 +100,21 @@ def test_a_run_of_a_data_set_without_a_map_keeps_the_one_that_it_is_given(run, t
     assert set(decided["decision"]) == {"abnormal", "normal"}
 
 
+def test_a_run_of_a_data_set_with_a_map_goes_by_it_whatever_one_evaluation_asks(run, tmp_path, monkeypatch):
+    (tmp_path / "map.yaml").write_text(MAP)
+    (tmp_path / "other.yaml").write_text(MAP.replace("middle: abnormal", "middle: normal"))
+    marked = ClassMap.load(tmp_path / "map.yaml")
+    monkeypatch.setattr("cytodistill.evaluation.run.map_for", lambda *_: marked)
+    (run.path / FILE).unlink(missing_ok=True)
+    evaluate(run, report=False)
+    before = (run.path / FILE).read_bytes()
+    asked = evaluate(run, class_map=tmp_path / "other.yaml", report=False).metrics["trust"]["screening"]
+    assert asked["abnormal_classes"] == ["right"]
+    assert (run.path / FILE).read_bytes() == before
+    kept = evaluate(run, report=False).metrics["trust"]["screening"]
+    assert kept["abnormal_classes"] == ["middle", "right"]
+
+
 class Saying(Silent):
     """Keeps what is said."""
 

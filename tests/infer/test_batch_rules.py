@@ -39,9 +39,7 @@ def fitted(tmp_path_factory):
     rng = np.random.default_rng(0)
     exits = rng.dirichlet(np.ones(3), (60, 2))
     labels = rng.integers(0, 3, 60)
-    return fit_on_validation(
-        "run", exits, exits.mean(axis=1), labels, np.arange(60) // 3, CLASSES, ClassMap.load(file)
-    )
+    return fit_on_validation("run", exits, exits.mean(axis=1), labels, np.arange(60) // 3, CLASSES, ClassMap.load(file))
 
 
 @pytest.fixture(autouse=True)
