@@ -19,10 +19,9 @@ DATA_SETS = ("herlev", "cric", "cifar100.zip")
 
 def pytest_configure(config):
     """Data that was asked for and is not there is one line, not a failure a test."""
-    missing = [name for name in DATA_SETS if not (DATA / name).exists()]
-    if os.environ.get("CYTODISTILL_DATA") and missing:
+    if os.environ.get("CYTODISTILL_DATA") and not any((DATA / name).exists() for name in DATA_SETS):
         raise pytest.UsageError(
-            f"CYTODISTILL_DATA={DATA}: has no {', '.join(missing)}; name the folder that holds them, or unset it"
+            f"CYTODISTILL_DATA={DATA}: has none of {', '.join(DATA_SETS)}; name the folder that holds them, or unset it"
         )
 
 

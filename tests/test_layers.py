@@ -25,8 +25,13 @@ def imported(file: Path) -> set[str]:
     """The parts of this package that a file imports anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        if isinstance(node, ast.Import):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: a relative import"
+            inside = node.module == "cytodistill"
+            parts = [name.name for name in node.names if name.name in HEIGHT]  # the others are the public interface
+            names = [f"cytodistill.{name}" for name in parts] if inside else [node.module or ""]
+        elif isinstance(node, ast.Import):
             names = [name.name for name in node.names]
         found |= {name.split(".")[1] for name in names if name.startswith("cytodistill.")}
     return found

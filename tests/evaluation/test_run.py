@@ -115,6 +115,26 @@ def test_a_run_of_a_data_set_with_a_map_goes_by_it_whatever_one_evaluation_asks(
     assert kept["abnormal_classes"] == ["middle", "right"]
 
 
+def test_points_are_not_given_up_for_a_map_that_none_can_be_chosen_by(run, tmp_path, cells):
+    """Without its validation cells a run has the points that it has, or none."""
+    (tmp_path / "map.yaml").write_text(MAP)
+    (tmp_path / "other.yaml").write_text(MAP.replace("origin: the tests", "origin: the tests of this"))
+    (run.path / FILE).unlink(missing_ok=True)
+    evaluate(run, class_map=tmp_path / "map.yaml", report=False)
+    before = (run.path / FILE).read_bytes()
+    assert json.loads(before)["operating_points"]
+    (run.path / "manifest.csv").unlink()
+    said = []
+    clinic = tmp_path / "clinic"
+    for file in cells.rglob("*.png"):
+        target = clinic / file.relative_to(cells)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes() + b"another file")
+    evaluate(run, clinic, class_map=tmp_path / "other.yaml", report=False, watcher=Saying(said))
+    assert (run.path / FILE).read_bytes() == before
+    assert not [line for line in said if FILE in line]
+
+
 class Saying(Silent):
     """Keeps what is said."""
 

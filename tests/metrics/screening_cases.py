@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 
@@ -16,8 +14,8 @@ def case(seed: int, cells: int = 60, levels: int | None = None) -> tuple[np.ndar
     return (s if levels is None else np.round(s * levels) / levels), y
 
 
-def counted(s: np.ndarray, y: np.ndarray, at: Sequence[float] | None = None) -> list[tuple[float, float, float]]:
-    """(threshold, sensitivity, specificity) of every threshold ``at`` which to count, or of every distinct score and of
-    +∞, from the highest, counted one by one."""
-    thresholds = sorted(set([np.inf, *s.tolist()] if at is None else map(float, at)), reverse=True)
-    return [(t, sum(s[y] >= t) / sum(y), sum(s[~y] < t) / sum(~y)) for t in thresholds]
+def counted(s: np.ndarray, y: np.ndarray) -> list[tuple[float, float, float]]:
+    """(threshold, sensitivity, specificity) of every distinct score and of +∞, counted one by one."""
+    return [
+        (t, sum(s[y] >= t) / sum(y), sum(s[~y] < t) / sum(~y)) for t in [np.inf, *sorted(set(s.tolist()), reverse=True)]
+    ]

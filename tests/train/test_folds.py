@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cytodistill.data.sources import read_source
 from cytodistill.errors import CytodistillError
@@ -55,6 +57,22 @@ def test_pooled_figures_are_of_every_cell(done):
         assert rows["correct"].mean() == pytest.approx(folds[fold]["accuracy"])
     stored = json.loads((done.path / "report" / "metrics.json").read_text())
     assert stored["split"] == "test cells of 3 folds, grouped"
+
+
+def test_a_map_is_every_folds(done, tmp_path):
+    shutil.copytree(done.path, tmp_path / "cv")
+    file = tmp_path / "map.yaml"
+    file.write_text(
+        "{name: tiny, version: 1, source: folder, target: normal / abnormal, origin: the tests, abnormal: [abnormal],\n"
+        "classes: {left: normal, middle: abnormal, right: abnormal}, target_classes: [normal, abnormal]}"
+    )
+    for class_map in (file, None):  # and kept by each
+        found = evaluate_folds(tmp_path / "cv", class_map=class_map, report=False)
+        screened = found.metrics["pooled_trust"]["screening"]
+        abnormal = found.predictions["label"] != "left"
+        assert screened["auc"] == pytest.approx(roc_auc_score(abnormal, found.applied.screened.scores))
+        assert screened["abnormal_classes"] == ["middle", "right"]
+        assert len(found.applied.screened.points["youden"]) == 3
 
 
 def test_a_choice_is_made_by_each_folds_validation_cells(cells, small, tmp_path):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from cytodistill.models.matrix_conv import use_matrix_products
+from cytodistill.models.multi_exit import build_network
 from cytodistill.recipe import Recipe, Train
 from cytodistill.train.optimisation import optimiser_for, rate_factor
 
@@ -45,6 +47,17 @@ def adamw_by_hand(train, start, steps):
         direction = first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + 1e-8)
         x = x - train.lr * (direction + train.weight_decay * x)
     return x
+
+
+def test_gradients_lie_in_memory_as_their_parameters_do():
+    """Which a fused step takes for granted: it goes through both in the order of memory."""
+    network = build_network(Recipe.load("quick").student, 3, 64, seed=0).to(memory_format=torch.channels_last)
+    use_matrix_products(network)
+    answers = network(torch.rand(4, 3, 64, 64).contiguous(memory_format=torch.channels_last))
+    sum(logits.sum() for logits in answers.logits).backward()
+    checked = [p for p in network.parameters() if p.grad is not None]
+    assert any(p.dim() == 4 and not p.is_contiguous() for p in checked)
+    assert all(p.grad.stride() == p.stride() for p in checked)
 
 
 @pytest.mark.parametrize(("optimizer", "by_hand"), [("sgd", sgd_by_hand), ("adamw", adamw_by_hand)])

@@ -49,11 +49,11 @@ def evaluate(
         )
     with Terminal() as terminal:
         if is_folds(run):
-            if source is not None or class_map is not None or source_map is not None or split not in (None, "test"):
+            if source is not None or source_map is not None or split not in (None, "test"):
                 raise CytodistillError(
                     f"{run}: a cross-validation is evaluated on its own test cells; leave out the rest"
                 )
-            found = evaluate_folds(run, out=out, device=device.value, watcher=terminal)
+            found = evaluate_folds(run, out=out, class_map=class_map, device=device.value, watcher=terminal)
         elif source_map is not None:
             if source is None or class_map is None:
                 raise CytodistillError(

@@ -186,7 +186,7 @@ def pool_applied(parts: Sequence[Applied]) -> Applied:
 def _pool_screened(parts: Sequence[Screened | None]) -> Screened | None:
     """With the points that all folds have; None where a fold has no class map, or another."""
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or len({part.class_map for part in known}) > 1:
+    if len(known) < len(parts) or len({(part.class_map, part.abnormal_classes) for part in known}) > 1:
         return None
     names = [name for name in known[0].points if all(name in part.points for part in known)]
     of_groups = [name for name in known[0].group_points if all(name in part.group_points for part in known)]

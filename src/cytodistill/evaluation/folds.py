@@ -24,6 +24,7 @@ def evaluate_folds(
     folds: str | Path | Folds,
     *,
     out: str | Path | None = None,
+    class_map: str | Path | None = None,
     device: str = "auto",
     report: bool = True,
     watcher: Watcher | None = None,
@@ -38,6 +39,7 @@ def evaluate_folds(
     Args:
         folds: folder of a finished cross-validation.
         out: folder for the files; ``report`` in the cross-validation's by default.
+        class_map: name or file, for every fold's run; see `evaluate`.
         device: "auto", "cpu" or "cuda".
         report: whether to write report.html and the model card, of all folds together.
         watcher: is told of progress.
@@ -50,7 +52,7 @@ def evaluate_folds(
     found = []
     for fold, run in enumerate(folds.runs):
         watcher.say(f"fold {fold + 1} of {folds.info['folds']}: {run.path}")
-        found.append(evaluate(run, device=device, report=False, one_group=True, watcher=watcher))
+        found.append(evaluate(run, class_map=class_map, device=device, report=False, one_group=True, watcher=watcher))
     if len({evaluation.answers.exit_probabilities.shape[1:] for evaluation in found}) > 1:
         raise CytodistillError(f"{folds.path}: the chosen runs of its folds have different exits; fit them alike")
     exits = np.concatenate([evaluation.answers.exit_probabilities for evaluation in found])

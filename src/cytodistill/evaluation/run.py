@@ -109,12 +109,9 @@ def evaluate(
     folder = Path(out) if out is not None else run.path / ("report" if seen is None else f"report-{split}")
     title = f"{run.path.name}, {split if named is None else f'{Path(named).name}, {split}'} ({len(chosen)} cells)"
     files = write_evaluation(folder, metrics, predictions, title)
-    # Once all the rest is written. A run whose data set has no map takes the one that it is given as its own; an
-    # artifact stays as it was exported.
-    if fitted and (class_map is None or own_map(run) is None) and not is_artifact(run.path):
-        fitted.write(run.path)
-        if class_map is not None and marked is not None:
-            watcher.say(f"{run.path / FILE}: operating points are by the class map {marked.label} from now on")
+    # Once all the rest is written.
+    if fitted and (class_map is None or own_map(run) is None):
+        _keep(run, fitted, marked, watcher)
     found = Evaluation(metrics, predictions, files, answers, chosen, applied)
     return with_report(found, run, folder, watcher) if report else found
 
@@ -149,14 +146,14 @@ def source_name(source: str | Path | CellTable | None) -> str | None:
 
 
 def map_of(run: Run, class_map: str | Path | None) -> ClassMap | None:
-    """The map that is asked for, or that the run was given, or that of its data set where it has one.
+    """The map that is asked for, or that of the run's data set, or where that has none the one that the run was given.
 
     Raises:
         CytodistillError: the map that is asked for does not know a class of the run, or leaves one out.
     """
     if class_map is None:
         stored = read_fitted(run.path, run.info["fingerprint"])
-        return stored.class_map if stored and stored.class_map else own_map(run)
+        return own_map(run) or (stored.class_map if stored else None)
     named = ClassMap.load(class_map)
     left = [name for name in run.classes if named.classes.get(name) is None]
     if left:
@@ -170,6 +167,18 @@ def map_of(run: Run, class_map: str | Path | None) -> ClassMap | None:
 def own_map(run: Run) -> ClassMap | None:
     """The map of the run's data set, where there is one."""
     return map_for(run.info["table"]["format"], run.classes)
+
+
+def _keep(run: Run, fitted: Fitted, marked: ClassMap | None, watcher: Watcher) -> None:
+    """Store in the run what its validation cells decided by its map. An artifact stays as it was exported, and what was
+    decided is not given up where the cells are gone that could decide by another map."""
+    if is_artifact(run.path) or fitted.class_map != marked:
+        return
+    before = read_fitted(run.path, run.info["fingerprint"])
+    fitted.write(run.path)
+    if marked != own_map(run) and fitted.points and not (before and before.class_map == marked):
+        assert marked is not None
+        watcher.say(f"{run.path / FILE}: operating points are by the class map {marked.label} from now on")
 
 
 def fitted_of(run: Run, predictor: Predictor, marked: ClassMap | None, watcher: Watcher) -> Fitted | None:

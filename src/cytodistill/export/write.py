@@ -145,7 +145,7 @@ def described(run: Run, predictor: Predictor, target: Target, weights: str) -> d
             "of": "softmax((log p) / temperature): each exit's p shallow to deep, and last the mean of the exits' p",
             "temperature": [calibrator.to_dict() for calibrator in fitted.temperature],
         },
-        "class_map": fitted.class_map.label if fitted and fitted.class_map else None,
+        "class_map": fitted.class_map.name if fitted and fitted.class_map else None,
         "operating_points": {} if fitted is None else {point.name: point.threshold for point in fitted.points},
         "policies": {name: stored.policy.to_dict() for name, stored in read_policies(run).items()},
         "versions": {

@@ -80,7 +80,8 @@ class Answering:
             self._free.put(predictor)
 
     def block_size(self, cells: int) -> int:
-        """Cells of a block where there are so many in all: whole batches, which take up to 32 MiB."""
+        """Cells of a block where there are so many in all: whole batches, which take up to 32 MiB. `Items.blocks` adds
+        the last image's other cells."""
         inputs = self.predictor.inputs
         fitting = BLOCK_BYTES // (self.batch_size * int(np.prod(inputs.shape)) * inputs.dtype.itemsize)
         return self.batch_size * min(max(cells // (self.batch_size * BLOCKS), 1), max(fitting, 1), BATCHES)

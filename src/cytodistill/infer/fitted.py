@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cytodistill.data.class_map import ClassMap, map_names
+from cytodistill.data.class_map import ClassMap
 from cytodistill.errors import CytodistillError
 from cytodistill.files import atomic_write
 from cytodistill.infer.policies import weights_digest
@@ -32,8 +32,8 @@ class Fitted:
     applied to the logarithm of the exits' mean probabilities (eq. 7). ``conformal`` holds sets of the ensemble's
     temperature-scaled probabilities by name. ``points`` are thresholds of the abnormal classes' calibrated probability
     by ``class_map``, and ``group_points`` those of whole groups. ``weights`` is the SHA-256 of the weights whose
-    answers decided. Files of earlier versions have neither: None. A map of the package is stored by its name, any other
-    as it is, so that a run says what its points are of wherever it goes.
+    answers decided. Files of earlier versions have neither: None. The map is stored whole, so that a run says what its
+    points are of wherever it goes; earlier versions stored the name of one of the package's.
     """
 
     run: str
@@ -57,7 +57,7 @@ class Fitted:
             "temperature": [calibrator.to_dict() for calibrator in self.temperature],
             "vector": [calibrator.to_dict() for calibrator in self.vector],
             "conformal": {name: sets.to_dict() for name, sets in self.conformal.items()},
-            "class_map": _stored(self.class_map),
+            "class_map": self.class_map.model_dump(mode="json") if self.class_map else None,
             "operating_points": [asdict(point) for point in self.points],
         }
         if self.group_points is not None:
@@ -111,14 +111,6 @@ def _refuse_foreign(file: Path, content: dict[str, Any], run: str) -> None:
         raise _Foreign(f"{file}: was fitted for another run; {MEND}")
     if (split := content["fitted_on"]["split"]) != "val":
         raise _Foreign(f"{file}: was fitted on the split {split!r}, which must not judge itself; {MEND}")
-
-
-def _stored(class_map: ClassMap | None) -> str | dict[str, Any] | None:
-    if class_map is None:
-        return None
-    if class_map.name in map_names() and class_map == ClassMap.load(class_map.name):
-        return class_map.name
-    return class_map.model_dump(mode="json")
 
 
 def _read_map(stored: str | dict[str, Any] | None) -> ClassMap | None:

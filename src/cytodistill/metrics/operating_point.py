@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from cytodistill.errors import CytodistillError, reason
 from cytodistill.metrics.checks import check_target, checked_scores, finite_scores
 
-MARGIN = 1e-5
-"""How far below a score a chosen threshold stands, as a share of the score. A cell answered in another batch, with
-other threads or by another runtime differs in the last digits (some 1e-6): at a threshold equal to its score, a cell
-that the rule counted on finding would be missed by rounding."""
+MARGIN = 1e-4
+"""How far below a score a chosen threshold stands, as a share of the score, where no normal cell is in the way. A cell
+that is answered in another batch, with other threads or by another runtime differs in the last digits of float32 (3e-6
+at most where runtimes were compared): at a threshold equal to its score, a cell that the rule counted on finding would
+be missed by rounding."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def choose_operating_point(
     - ``youden=True``: the largest sensitivity + specificity − 1 (Youden, Cancer 3, 1950). Of equal ones the lowest
       threshold, the most sensitive: in screening a missed cell costs more than one looked at twice.
 
-    The threshold stands a hundred-thousandth (`MARGIN`) below a score of these cells, and for the first two rules below
-    that of an abnormal cell. The rules count at that place, so cells this near to each other stay together.
+    What is picked is a score of these cells, for the first two rules that of an abnormal cell. The threshold stands a
+    ten-thousandth of it (`MARGIN`) lower, but no more than half way to the next normal cell, so that the specificity is
+    what it is at the score itself.
 
     Args:
         scores: as `roc`.
@@ -114,13 +116,12 @@ def choose_operating_point(
     Example:
         >>> point = choose_operating_point([0.1, 0.6, 0.4, 0.9], [False, False, True, True], sensitivity=0.95)
         >>> round(point.threshold, 6), point.sensitivity, point.specificity, point.rule
-        (0.399996, 1.0, 0.5, 'sensitivity >= 0.95')
+        (0.39996, 1.0, 0.5, 'sensitivity >= 0.95')
     """
     if (sensitivity is not None) + (specificity is not None) + bool(youden) != 1:
         raise CytodistillError("operating point: give exactly one of sensitivity=…, specificity=… and youden=True")
     s, y = checked_scores(scores, labels)
-    distinct = np.unique(s)[::-1]
-    thresholds = np.append(np.inf, distinct - MARGIN * np.abs(distinct))
+    thresholds = np.append(np.inf, np.unique(s)[::-1])
     hits, alarms = _at_or_above(s[y], thresholds), _at_or_above(s[~y], thresholds)
     abnormal, normal = hits[-1], alarms[-1]
     if sensitivity is not None:
@@ -142,11 +143,12 @@ def choose_operating_point(
         # In whole numbers, so that equal ones are equal.
         gain = hits * normal - alarms * abnormal
         at = int(np.flatnonzero(gain == gain.max())[-1])
+    threshold = _set_back(float(thresholds[at]), s[~y])
     return OperatingPoint(
         name=kind if name is None else name,
-        threshold=float(thresholds[at]),
+        threshold=threshold,
         rule=rule,
-        sensitivity=float(hits[at] / abnormal),
+        sensitivity=float((s[y] >= threshold).sum() / abnormal),
         specificity=float((normal - alarms[at]) / normal),
         n=int(abnormal + normal),
     )
@@ -164,3 +166,13 @@ def decide(scores: ArrayLike, point: OperatingPoint) -> NDArray[np.bool_]:
 def _at_or_above(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many scores each threshold calls abnormal."""
     return len(scores) - np.searchsorted(np.sort(scores), thresholds)
+
+
+def _set_back(score: float, normal: NDArray[np.float64]) -> float:
+    """The threshold for a score: below it by the margin, or half way to the next normal cell where that is nearer."""
+    below = normal[normal < score]
+    if not len(below):
+        return score - MARGIN * abs(score)
+    threshold = score - min(MARGIN * abs(score), (score - below.max()) / 2)
+    # Between neighbouring floats there is none.
+    return threshold if threshold > below.max() else score

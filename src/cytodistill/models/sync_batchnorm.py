@@ -114,8 +114,8 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
 def average_statistics(module: nn.Module) -> None:
     """Give the moving averages of every batch norm the mean over ranks, by one exchange for all of them.
 
-    Of shares drawn at random each rank's moving variance has the expectation of the whole, for it is made of unbiased
-    ones; so does their mean, with less noise.
+    What is kept is what training normalised by on average: of small shares a variance below the global batch's, for the
+    places of one image are alike, and what lies between images shows in many of them only.
     """
     kept = [
         moment

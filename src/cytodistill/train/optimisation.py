@@ -37,7 +37,8 @@ def rate_factor(train: Train, epoch: float) -> float:
 def optimiser_for(parameters: list, train: Train) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that are trained."""
     # By itself torch takes one parameter after another on a CPU. Fused, AdamW reads each number once (a step of `fast`
-    # takes 6 % less); SGD is no faster fused, and takes all parameters at once.
+    # takes 6 % less); a gradient must then lie in memory as its parameter does, and autograd sees to that.
+    # SGD is no faster fused, and takes all parameters at once.
     if train.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     return torch.optim.SGD(
