@@ -1,36 +1,49 @@
+"""In a process of its own: in a heap that other tests filled there may be holes of any size, which are taken first."""
+
+import json
 import platform
-import resource
+import subprocess
+import sys
 
 import pytest
-import torch
 
+PAGES = 64 * 2**20 // 4096
+MEASURE = """
+import json, resource
+import torch
 from cytodistill.train.memory import kept_memory
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
-PAGES = 64 * 2**20 // 4096
-
-
-def faults_of_taking_again() -> int:
-    """Pages that the system hands out for 64 MiB that were taken and freed just before."""
+def faults_of_taking_again():
+    "Pages that the system hands out for 64 MiB that were taken and freed just before."
     torch.zeros(16 * 2**20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(16 * 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+@kept_memory()
+def failing():
+    raise ValueError("as it is")
 
-def test_freed_memory_is_kept_within_and_given_back_after():
-    with kept_memory():
-        # A heap that earlier tests filled may first hand out places that were given back, each once.
-        assert min(faults_of_taking_again() for _ in range(5)) < PAGES // 10
-    assert faults_of_taking_again() > PAGES // 2
+found = {}
+with kept_memory():
+    found["within"] = min(faults_of_taking_again() for _ in range(5))
+found["after"] = faults_of_taking_again()
+said = []
+for _ in range(2):
+    try:
+        failing()
+    except ValueError as error:
+        said.append(str(error))
+found["after errors"] = faults_of_taking_again()
+print(json.dumps(found | {"said": said}))
+"""
 
 
-def test_it_decorates_and_lets_errors_pass():
-    @kept_memory()
-    def failing():
-        raise ValueError("as it is")
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match="as it is"):
-            failing()
-    assert faults_of_taking_again() > PAGES // 2
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_is_kept_within_and_given_back_after_whatever_happens():
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["within"] < PAGES // 10
+    assert found["after"] > PAGES // 2
+    assert found["said"] == ["as it is", "as it is"]
+    assert found["after errors"] > PAGES // 2
