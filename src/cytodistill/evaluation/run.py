@@ -66,8 +66,8 @@ def evaluate(
             of other classes there is `evaluate_external`.
         split: "test" (by default), "val", "train" or "all".
         class_map: name or file of the map that says which of the run's classes are abnormal, for the screening view; by
-            default the one that the run was given before, or the data set's own. Where the data set has none, the run
-            keeps the one that is given, and `predict` its operating points.
+            default the data set's own. Where that has none, a run keeps the one that it is given, and `predict` its
+            operating points.
         out: folder for metrics.json, predictions.csv, the confusion pictures, the report and the model card;
             ``run/report`` by default, and ``run/report-<split>`` for cells that trained or chose the run.
         format: source format, recognised by itself where None.

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cytodistill.errors import CytodistillError, reason
 from cytodistill.metrics.checks import check_target, checked_scores, finite_scores
+from cytodistill.metrics.thresholds import counts_at_thresholds
 
 MARGIN = 1e-4
 """How far below a score a chosen threshold stands, as a share of the score, where no normal cell is in the way. A cell
@@ -121,8 +122,7 @@ def choose_operating_point(
     if (sensitivity is not None) + (specificity is not None) + bool(youden) != 1:
         raise CytodistillError("operating point: give exactly one of sensitivity=…, specificity=… and youden=True")
     s, y = checked_scores(scores, labels)
-    thresholds = np.append(np.inf, np.unique(s)[::-1])
-    hits, alarms = _at_or_above(s[y], thresholds), _at_or_above(s[~y], thresholds)
+    thresholds, hits, alarms = counts_at_thresholds(s, y)
     abnormal, normal = hits[-1], alarms[-1]
     if sensitivity is not None:
         check_target("sensitivity", sensitivity)
@@ -161,11 +161,6 @@ def decide(scores: ArrayLike, point: OperatingPoint) -> NDArray[np.bool_]:
         CytodistillError: a score is not finite (a NaN would pass for normal), or they are not (N,).
     """
     return finite_scores(scores) >= point.threshold
-
-
-def _at_or_above(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many scores each threshold calls abnormal."""
-    return len(scores) - np.searchsorted(np.sort(scores), thresholds)
 
 
 def _set_back(score: float, normal: NDArray[np.float64]) -> float:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from cytodistill.metrics.checks import check_target, checked_scores
+from cytodistill.metrics.thresholds import counts_at_thresholds
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def roc(scores: ArrayLike, labels: ArrayLike) -> Roc:
         CytodistillError: shapes disagree, scores are not finite, labels are no truth values, or all are of one class.
     """
     s, y = checked_scores(scores, labels)
-    thresholds, hits, alarms = _counts_at_thresholds(s, y)
+    thresholds, hits, alarms = counts_at_thresholds(s, y)
     abnormal, normal = hits[-1], alarms[-1]
     return Roc(thresholds, hits / abnormal, (normal - alarms) / normal, float(roc_auc_score(y, s)))
 
@@ -111,14 +112,3 @@ def specificity_at(scores: ArrayLike, labels: ArrayLike, sensitivity: float) -> 
     check_target("sensitivity", sensitivity)
     curve = roc(scores, labels)
     return float(curve.specificity[curve.sensitivity >= sensitivity].max())
-
-
-def _counts_at_thresholds(
-    s: NDArray[np.float64], y: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """(T + 1,) thresholds falling from +∞, and the abnormal and the normal cells at or above each."""
-    false_rate, true_rate, thresholds = roc_curve(y, s, drop_intermediate=False)
-    abnormal = y.sum()
-    # Counts and not rates: 1 − FP / N is not always the float nearest to TN / N, and a target may be just that.
-    hits, alarms = np.rint(true_rate * abnormal), np.rint(false_rate * (len(y) - abnormal))
-    return thresholds, hits.astype(np.int64), alarms.astype(np.int64)
